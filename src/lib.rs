@@ -1,0 +1,27 @@
+//! btrfuse: real btrfs images through FUSE, on a copy-on-write B-tree engine whose tree blocks
+//! live in a refcounted extent-buffer cache; and a lab for the races of that cache.
+//!
+//! Layers, lowest first; a folder names only folders before it:
+//! `units, error, sync < ondisk < volume < extent_buffer < allocator < transaction < btree <
+//! commit < fs < fuse < lab < cli`. `ARCHITECTURE.md` has the map.
+
+#[cfg(any(
+    all(feature = "owned", feature = "unfixed"),
+    all(feature = "owned", feature = "handshake"),
+    all(feature = "unfixed", feature = "handshake"),
+))]
+compile_error!(
+    "choose one lifetime protocol: `cargo build --release` is owned, \
+     `cargo build --release --no-default-features --features unfixed` or `handshake` the others"
+);
+#[cfg(not(any(feature = "owned", feature = "unfixed", feature = "handshake")))]
+compile_error!(
+    "no lifetime protocol chosen: add `--features owned`, `--features handshake` or \
+     `--features unfixed`"
+);
+
+pub mod error;
+pub mod sync;
+pub mod units;
+
+pub use error::{Error, Result};

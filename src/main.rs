@@ -1,0 +1,3 @@
+//! The `btrfuse` command.
+
+fn main() {}

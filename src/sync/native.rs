@@ -1,0 +1,15 @@
+//! Real locks, atomics and threads.
+
+pub use parking_lot::{
+    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard,
+    RwLockWriteGuard,
+};
+pub use std::sync::{Arc, LazyLock, OnceLock, Weak, mpsc};
+pub use std::thread;
+
+/// Atomics and fences.
+pub mod atomic {
+    pub use std::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+}

@@ -1,0 +1,1 @@
+//! Named places where the lab can hold or delay a thread.
