@@ -131,17 +131,28 @@ impl std::fmt::Display for Corrupt {
 impl Error {
     /// Corruption in a tree block.
     pub fn corrupt_block(at: Logical, slot: Option<usize>, reason: impl Into<String>) -> Self {
-        Self::Corrupt(Corrupt { at: Some(at), slot, reason: reason.into() })
+        Self::Corrupt(Corrupt {
+            at: Some(at),
+            slot,
+            reason: reason.into(),
+        })
     }
 
     /// Corruption that no block can be blamed for: superblock, relations between items.
     pub fn corrupt(reason: impl Into<String>) -> Self {
-        Self::Corrupt(Corrupt { at: None, slot: None, reason: reason.into() })
+        Self::Corrupt(Corrupt {
+            at: None,
+            slot: None,
+            reason: reason.into(),
+        })
     }
 
     /// A failed device operation.
     pub fn device(what: impl Into<String>, source: io::Error) -> Self {
-        Self::Device { what: what.into(), source: Arc::new(source) }
+        Self::Device {
+            what: what.into(),
+            source: Arc::new(source),
+        }
     }
 
     /// The number that a program sees (`errno(3)`).
@@ -187,7 +198,10 @@ mod tests {
     #[test]
     fn corruption_names_block_slot_and_reason() {
         let error = Error::corrupt_block(Logical(30408704), Some(3), "item ends at 16384");
-        assert_eq!(error.to_string(), "corrupt block 30408704 slot 3: item ends at 16384");
+        assert_eq!(
+            error.to_string(),
+            "corrupt block 30408704 slot 3: item ends at 16384"
+        );
         assert_eq!(error.errno(), libc::EUCLEAN);
     }
 

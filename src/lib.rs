@@ -23,5 +23,7 @@ compile_error!(
 pub mod error;
 pub mod sync;
 pub mod units;
+#[cfg(not(btrfuse_model))]
+pub mod volume;
 
 pub use error::{Error, Result};

@@ -1,0 +1,208 @@
+//! An image file or a block device.
+//!
+//! Owns: the open file and its [`ImageLock`], held until the device is dropped. Reads and
+//! writes go through the host's page cache; [`BlockDevice::flush`] is `fdatasync`, whose
+//! failure is never forgiven by a later success (the transaction above aborts).
+
+use super::device::{BlockDevice, checked_end};
+use super::image_lock::ImageLock;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::{Error, Result};
+use rustix::fs::{FallocateFlags, OFlags};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// An image file or a block device, locked against other users.
+#[derive(Debug)]
+pub struct FileDevice {
+    file: File,
+    path: PathBuf,
+    size_bytes: u64,
+    read_only: bool,
+    claim: Mutex<Option<File>>,
+    /// The host can't punch holes here; found out at the first discard.
+    discard_unsupported: AtomicBool,
+    _lock: ImageLock,
+}
+
+impl FileDevice {
+    /// Opens an existing image or block device and locks it: exclusively for writing, shared
+    /// for reading.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] names who uses it; a file that is neither is [`Error::Unsupported`].
+    pub fn open(path: impl AsRef<Path>, read_only: bool) -> Result<Self> {
+        let path = path.as_ref();
+        let file = open_file(path, read_only, false)?;
+        Self::adopt(file, path, read_only)
+    }
+
+    /// Opens or creates a regular file and gives it exactly `size_bytes`, for mkfs. What the
+    /// file held stays readable where the sizes overlap.
+    pub fn create(path: impl AsRef<Path>, size_bytes: u64) -> Result<Self> {
+        let path = path.as_ref();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|error| Error::device(format!("create {}", path.display()), error))?;
+        let mut device = Self::adopt(file, path, false)?;
+        device.file.set_len(size_bytes).map_err(|error| {
+            Error::device(format!("give {} {size_bytes} bytes", path.display()), error)
+        })?;
+        device.size_bytes = size_bytes;
+        Ok(device)
+    }
+
+    fn adopt(file: File, path: &Path, read_only: bool) -> Result<Self> {
+        let failed = |verb: &str, error| Error::device(format!("{verb} {}", path.display()), error);
+        let kind = file
+            .metadata()
+            .map_err(|error| failed("stat", error))?
+            .file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::Unsupported(format!(
+                "{} is neither a regular file nor a block device: name an image or a device",
+                path.display()
+            )));
+        }
+        let lock = ImageLock::take(&file, path, read_only)?;
+        // From here on the size can't change under us by the hand of another btrfuse.
+        let size_bytes = (&file)
+            .seek(SeekFrom::End(0))
+            .map_err(|error| failed("measure", error))?;
+        // Opened with O_EXCL: the kernel refuses it while a kernel filesystem, device-mapper,
+        // md or swap holds the device, and refuses those while we hold it.
+        let claim = match kind.is_block_device() && !read_only {
+            true => Some(open_file(path, false, true)?),
+            false => None,
+        };
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            size_bytes,
+            read_only,
+            claim: Mutex::new(claim),
+            discard_unsupported: AtomicBool::new(false),
+            _lock: lock,
+        })
+    }
+
+    /// Lets go of the kernel's exclusive claim on a block device, because a mount that names
+    /// the device as its source (`fuseblk`) is about to take it. The locks stay.
+    pub fn yield_claim(&self) {
+        self.claim.lock().take();
+    }
+
+    /// The path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn open_file(path: &Path, read_only: bool, exclusive: bool) -> Result<File> {
+    let flags = if exclusive {
+        OFlags::EXCL
+    } else {
+        OFlags::empty()
+    };
+    OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::EBUSY) => super::image_lock::busy_block_device(path),
+            Some(libc::EROFS | libc::EACCES | libc::EPERM) if !read_only => Error::device(
+                format!(
+                    "open {} for writing (mount with -o ro to only read)",
+                    path.display()
+                ),
+                error,
+            ),
+            _ => Error::device(format!("open {}", path.display()), error),
+        })
+}
+
+impl BlockDevice for FileDevice {
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buf, at)
+    }
+
+    fn write_at(&self, at: u64, buf: &[u8]) -> io::Result<()> {
+        // Without this an image file would grow silently.
+        checked_end(at, buf.len() as u64, self.size_bytes)?;
+        self.file.write_all_at(buf, at)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn discard(&self, at: u64, len: u64) -> io::Result<()> {
+        checked_end(at, len, self.size_bytes)?;
+        // Relaxed: a hint; who misses it asks the host once more.
+        if len == 0 || self.discard_unsupported.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // On a block device the same call is a discard that reads back as zeros.
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, at, len) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                self.discard_unsupported.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_keeps_its_size_and_discard_gives_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let device = FileDevice::create(&path, 1 << 20).unwrap();
+        device.write_at(4096, &[5; 8192]).unwrap();
+        assert!(device.write_at((1 << 20) - 1, &[5; 2]).is_err());
+        assert!(device.read_at((1 << 20) - 1, &mut [5; 2]).is_err());
+        device.flush().unwrap();
+        device.discard(4096, 4096).unwrap();
+        let mut back = [1; 8192];
+        device.read_at(4096, &mut back).unwrap();
+        assert_eq!(back[4096..], [5; 4096]);
+        drop(device);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn a_directory_is_refused_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = FileDevice::open(dir.path(), true).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("neither a regular file nor a block device")
+        );
+    }
+}
