@@ -1,0 +1,257 @@
+//! Our own mount, as a user makes it: the built `btrfuse` binary in the foreground.
+//!
+//! Invariant: when a `BtrfuseMount` is gone, the mount is gone and the daemon has ended; its end
+//! is the durable end. A daemon that doesn't end is reported and then killed, by its own id.
+
+use crate::command::text;
+use crate::loop_mount::retry;
+use rustix::mount::{UnmountFlags, unmount};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The program under test: `BTRFUSE_BIN`, or the one that cargo built beside this test.
+pub fn btrfuse_binary() -> PathBuf {
+    built("BTRFUSE_BIN", "btrfuse")
+}
+
+/// A program of this build: named by `variable`, or built by cargo at `place`.
+pub fn built(variable: &str, place: &str) -> PathBuf {
+    let path = match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        // target/debug/deps/test-0123 -> target/debug/PLACE
+        None => {
+            let test = std::env::current_exe().expect("our own path");
+            let target = test
+                .parent()
+                .and_then(Path::parent)
+                .expect("target/PROFILE/deps/TEST");
+            target.join(place)
+        }
+    };
+    assert!(
+        path.is_file(),
+        "{} isn't built (or set {variable})",
+        path.display()
+    );
+    path
+}
+
+/// How long a mount may take to answer, and a last commit to become durable.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A mounted image; see the module.
+pub struct BtrfuseMount {
+    directory: PathBuf,
+    _own_directory: Option<tempfile::TempDir>,
+    daemon: Child,
+    log: File,
+    ended: bool,
+}
+
+impl BtrfuseMount {
+    /// Mounts read-write, top level.
+    #[track_caller]
+    pub fn read_write(image: &Path) -> Self {
+        Self::new(image, "subvolid=5")
+    }
+
+    /// Mounts read-only, top level.
+    #[track_caller]
+    pub fn read_only(image: &Path) -> Self {
+        Self::new(image, "ro,subvolid=5")
+    }
+
+    /// Mounts with `-o options`.
+    #[track_caller]
+    pub fn new(image: &Path, options: &str) -> Self {
+        Self::try_new(image, options)
+            .unwrap_or_else(|error| panic!("btrfuse mount -o {options} failed: {error}"))
+    }
+
+    /// As [`BtrfuseMount::new`]; a refusal comes back as its exit status and words.
+    pub fn try_new(image: &Path, options: &str) -> Result<Self, Refused> {
+        Self::with_binary(&btrfuse_binary(), image, options)
+    }
+
+    /// As [`BtrfuseMount::try_new`], with another build of the program.
+    pub fn with_binary(binary: &Path, image: &Path, options: &str) -> Result<Self, Refused> {
+        let folder = tempfile::Builder::new()
+            .prefix("btrfuse-mount-")
+            .tempdir_in("/var/tmp")
+            .expect("a mount point under /var/tmp");
+        let mut log = tempfile::tempfile().expect("a temporary file");
+        let before = device_of(folder.path());
+        let mut command = Command::new(binary);
+        command.args(["mount", "-f"]);
+        if !options.is_empty() {
+            command.args(["-o", options]);
+        }
+        let mut daemon = command
+            .arg(image)
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second descriptor"))
+            .stderr(log.try_clone().expect("a second descriptor"))
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} can't be started: {error}", binary.display()));
+        let deadline = Instant::now() + LIMIT;
+        while device_of(folder.path()) == before {
+            if let Some(status) = daemon.try_wait().expect("our own child") {
+                return Err(Refused {
+                    status,
+                    words: text(&mut log),
+                });
+            }
+            if Instant::now() > deadline {
+                daemon.kill().expect("our own child");
+                let status = daemon.wait().expect("our own child");
+                let _ = unmount(folder.path(), UnmountFlags::DETACH);
+                panic!(
+                    "btrfuse mount wasn't there after {LIMIT:?} ({status}):\n{}",
+                    text(&mut log)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(Self {
+            directory: folder.path().to_owned(),
+            _own_directory: Some(folder),
+            daemon,
+            log,
+            ended: false,
+        })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The daemon's process id.
+    pub fn daemon_id(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// The daemon's largest resident memory so far, in bytes.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id()))
+            .expect("a running daemon");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .expect("VmHWM");
+        let kib: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|n| n.parse().ok())
+            .expect("kB");
+        kib << 10
+    }
+
+    /// What the daemon wrote so far.
+    pub fn log(&mut self) -> String {
+        let mut log = self.log.try_clone().expect("a second descriptor");
+        let written = text(&mut log);
+        // The descriptor's offset is the daemon's too.
+        rustix::fs::seek(&self.log, rustix::fs::SeekFrom::End(0)).expect("a regular file");
+        written
+    }
+
+    /// `btrfuse sync`: everything before it is durable.
+    #[track_caller]
+    pub fn sync(&self) {
+        crate::run(Command::new(btrfuse_binary()).arg("sync").arg(self.path()));
+    }
+
+    /// Unmounts, waits for the durable end and demands that it succeeded without a word of
+    /// warning in the log.
+    #[track_caller]
+    pub fn unmount(mut self) {
+        let status = self.take_down().unwrap_or_else(|error| panic!("{error}"));
+        let log = text(&mut self.log);
+        assert!(status.success(), "the daemon ended with {status}:\n{log}");
+        for word in ["BUG_ON", "panicked at", "ERROR"] {
+            assert!(!log.contains(word), "the daemon's log says {word}:\n{log}");
+        }
+    }
+
+    /// Unmounts and returns the daemon's status and log, whatever they are.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let status = self.take_down().unwrap_or_else(|error| panic!("{error}"));
+        (status, text(&mut self.log))
+    }
+
+    fn take_down(&mut self) -> Result<ExitStatus, String> {
+        self.ended = true;
+        if let Err(error) = retry(|| unmount(&self.directory, UnmountFlags::empty())) {
+            let _ = unmount(&self.directory, UnmountFlags::DETACH);
+            let log = self.stop();
+            return Err(format!(
+                "umount {}: {error}\n{log}",
+                self.directory.display()
+            ));
+        }
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(status) = self.daemon.try_wait().expect("our own child") {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                let log = self.stop();
+                return Err(format!(
+                    "the daemon hadn't ended {LIMIT:?} after umount:\n{log}"
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn stop(&mut self) -> String {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+        text(&mut self.log)
+    }
+}
+
+impl Drop for BtrfuseMount {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        match self.take_down() {
+            Ok(status) if status.success() => {}
+            Ok(status) => eprintln!("the daemon ended with {status}"),
+            Err(error) => eprintln!("{error}"),
+        }
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", text(&mut self.log));
+        }
+    }
+}
+
+/// A mount that wasn't made, and why.
+#[derive(Debug)]
+pub struct Refused {
+    /// The exit status.
+    pub status: ExitStatus,
+    /// What it said.
+    pub words: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.status, self.words.trim_end())
+    }
+}
+
+fn device_of(path: &Path) -> u64 {
+    // From the mount table, not stat(2): a stat would wait for a daemon that doesn't answer.
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("procfs");
+    let path = path.to_string_lossy();
+    table
+        .lines()
+        .filter(|line| line.split(' ').nth(4) == Some(&path))
+        .count() as u64
+}
