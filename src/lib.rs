@@ -20,6 +20,8 @@ compile_error!(
      `--features unfixed`"
 );
 
+#[cfg(not(btrfuse_model))]
+pub mod allocator;
 pub mod error;
 pub mod sync;
 pub mod units;

@@ -1,0 +1,262 @@
+//! Reservations: no space is said before the first edit, or never.
+//!
+//! Owns: what is promised to whom. Invariant: what is promised to metadata, with the global
+//! reserve on top, fits into free metadata bytes plus chunks that can really still be made; so
+//! a transaction that reserved never fails for space.
+//!
+//! The global reserve is kept for the commit's own trees. Operations that free space
+//! ([`Steal::Yes`]) may dip into it, so that `rm` works on a full filesystem.
+
+use super::space::{METADATA, State};
+use super::{Kind, Space};
+use crate::error::{Error, Result};
+use crate::sync::{Arc, Weak};
+use crate::units::Logical;
+
+/// Node changes counted for the first item of a reservation: a path of copies with a split on
+/// the way.
+const FIRST_ITEM_NODES: u64 = 8;
+/// Node changes counted for each further item: mostly in leaves that the first one copied.
+const NEXT_ITEM_NODES: u64 = 4;
+/// What even stealing operations leave to the commit.
+const STEAL_FLOOR_NODES: u64 = 128;
+
+/// Whether the operation frees space in the end and may use the global reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steal {
+    /// An ordinary operation.
+    No,
+    /// Unlink, truncate, orphan cleanup.
+    Yes,
+}
+
+/// Who can turn pinned bytes into free ones: the committer.
+pub trait Reclaim: Send + Sync {
+    /// Commits, if that can free anything. False: trying again is useless.
+    fn reclaim(&self) -> bool;
+}
+
+/// Metadata bytes promised to one operation; given back on drop.
+#[must_use = "dropping it gives the bytes back"]
+pub struct MetaReservation {
+    space: Arc<Space>,
+    bytes: u64,
+}
+
+impl MetaReservation {
+    /// What is left of it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Splits `bytes` off, at most what is there.
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            space: self.space.clone(),
+            bytes,
+        }
+    }
+
+    /// Takes another one in.
+    pub fn merge(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+}
+
+impl Drop for MetaReservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.space.lock().pools[METADATA].may_use -= self.bytes;
+        }
+    }
+}
+
+impl std::fmt::Debug for MetaReservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MetaReservation({})", self.bytes)
+    }
+}
+
+/// Data bytes promised to a range that isn't allocated yet; given back on drop.
+#[must_use = "dropping it gives the bytes back"]
+pub struct DataReservation {
+    space: Arc<Space>,
+    bytes: u64,
+}
+
+impl DataReservation {
+    /// What is left of it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Splits `bytes` off, at most what is there.
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            space: self.space.clone(),
+            bytes,
+        }
+    }
+
+    /// Takes another one in.
+    pub fn merge(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// `bytes` were allocated (or aren't needed): they leave the promise.
+    fn consume(&mut self, bytes: u64) {
+        drop(self.split(bytes));
+    }
+}
+
+impl Drop for DataReservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            let mut state = self.space.lock();
+            let pool = state.pool_of(Kind::Data);
+            state.pools[pool].may_use -= self.bytes;
+        }
+    }
+}
+
+impl std::fmt::Debug for DataReservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DataReservation({})", self.bytes)
+    }
+}
+
+impl Space {
+    /// Installs the one who can free pinned bytes.
+    pub fn set_reclaim(&self, reclaim: Weak<dyn Reclaim>) {
+        *self.reclaim.write() = Some(reclaim);
+    }
+
+    /// What to keep for the commit's own trees.
+    pub fn set_global_reserve(&self, bytes: u64) {
+        self.lock().global_reserve = bytes;
+    }
+
+    /// The bytes to reserve for `items` item changes.
+    pub fn item_bytes(&self, items: u64) -> u64 {
+        match items {
+            0 => 0,
+            items => self.nodesize() * (FIRST_ITEM_NODES + NEXT_ITEM_NODES * (items - 1)),
+        }
+    }
+
+    /// Promises metadata bytes, or says that there is no space.
+    ///
+    /// A refusal comes only after a commit has made pinned bytes free, so the caller holds no
+    /// transaction handle and no lock that the commit needs.
+    pub fn reserve_metadata(self: &Arc<Self>, bytes: u64, steal: Steal) -> Result<MetaReservation> {
+        self.with_reclaim(METADATA, || {
+            let mut state = self.lock();
+            let nodesize = self.nodesize();
+            if !state.metadata_fits(bytes, steal, nodesize) {
+                return Err(Error::NoSpace);
+            }
+            state.pools[METADATA].may_use += bytes;
+            drop(state);
+            Ok(MetaReservation {
+                space: self.clone(),
+                bytes,
+            })
+        })
+    }
+
+    /// An empty reservation, for callers that need nothing but a handle.
+    pub fn no_metadata(self: &Arc<Self>) -> MetaReservation {
+        MetaReservation {
+            space: self.clone(),
+            bytes: 0,
+        }
+    }
+
+    /// Promises data bytes, rounded up to sectors; makes a chunk when that helps. See
+    /// [`Space::reserve_metadata`] about locks.
+    pub fn reserve_data(self: &Arc<Self>, bytes: u64) -> Result<DataReservation> {
+        let bytes = bytes
+            .checked_next_multiple_of(self.sectorsize())
+            .ok_or(Error::NoSpace)?;
+        let pool = {
+            let state = self.lock();
+            state.pool_of(Kind::Data)
+        };
+        self.with_reclaim(pool, || {
+            let mut state = self.lock();
+            loop {
+                let fits = if state.mixed {
+                    state.metadata_fits(bytes, Steal::No, self.nodesize())
+                } else {
+                    state.pools[pool].may_use + bytes <= state.pools[pool].free
+                };
+                if fits {
+                    break;
+                }
+                let kind = if state.mixed { Kind::Mixed } else { Kind::Data };
+                self.allocate_data_chunk_locked(&mut state, kind)?;
+            }
+            state.pools[pool].may_use += bytes;
+            drop(state);
+            Ok(DataReservation {
+                space: self.clone(),
+                bytes,
+            })
+        })
+    }
+
+    /// A data extent of at most `want` and at least `min` bytes out of a reservation, at `hint`
+    /// if that is free.
+    pub fn alloc_data(
+        &self,
+        reservation: &mut DataReservation,
+        want: u64,
+        min: u64,
+        hint: Option<Logical>,
+    ) -> Result<(Logical, u64)> {
+        debug_assert!(want <= reservation.bytes && min <= want);
+        let (at, len) = self.alloc_data_unreserved(want, min, hint)?;
+        reservation.consume(len);
+        Ok((at, len))
+    }
+
+    fn with_reclaim<T>(&self, pool: usize, attempt: impl Fn() -> Result<T>) -> Result<T> {
+        match attempt() {
+            Err(Error::NoSpace) => {}
+            other => return other,
+        }
+        let hopeful = {
+            let state = self.lock();
+            state.pools[pool].usage.pinned > 0
+                || state.groups.values().any(|group| group.usage.used == 0)
+                || state.pools.iter().any(|pool| pool.usage.pinned > 0)
+        };
+        let reclaim = self.reclaim.read().as_ref().and_then(Weak::upgrade);
+        match reclaim {
+            Some(reclaim) if hopeful && reclaim.reclaim() => attempt(),
+            _ => Err(Error::NoSpace),
+        }
+    }
+}
+
+impl State {
+    fn metadata_fits(&self, bytes: u64, steal: Steal, nodesize: u64) -> bool {
+        let pool = &self.pools[METADATA];
+        let kind = if self.mixed {
+            Kind::Mixed
+        } else {
+            Kind::Metadata
+        };
+        let kept = match steal {
+            Steal::No => self.global_reserve,
+            Steal::Yes => (self.global_reserve / 2).min(STEAL_FLOOR_NODES * nodesize),
+        };
+        let wanted = pool.may_use + kept + bytes;
+        // Looking at the devices' holes costs more, and is rarely needed.
+        wanted <= pool.free || wanted <= pool.free + self.room(kind)
+    }
+}

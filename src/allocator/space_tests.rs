@@ -1,0 +1,275 @@
+//! The allocator against a model of single sectors, and its refusals.
+
+use super::*;
+use crate::allocator::{Reclaim, Steal};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::units::GIB;
+use proptest::prelude::*;
+
+const NODE: u64 = 16 << 10;
+const SECTOR: u64 = 4 << 10;
+const META_FLAGS: u64 = (1 << 2) | (1 << 5);
+
+/// As a new image: 8 MiB data, `metadata` bytes DUP metadata, 8 MiB DUP system.
+fn fresh(device_bytes: u64, metadata: u64) -> Arc<Space> {
+    let space = Space::new(SpaceConfig {
+        sectorsize: SECTOR as u32,
+        nodesize: NODE as u32,
+        map_chunk: Box::new(|_| Ok(())),
+    });
+    let at = |mib: u64| (DevId(1), Physical(mib * MIB));
+    let meta_mib = metadata / MIB;
+    let extents = [
+        (MIB, 8 * MIB),
+        (9 * MIB, 16 * MIB),
+        (25 * MIB, 2 * metadata),
+    ];
+    space.add_device(DevId(1), device_bytes, extents);
+    let groups = [
+        (MIB, 8 * MIB, 1, vec![at(1)]),
+        (9 * MIB, 8 * MIB, (1 << 1) | (1 << 5), vec![at(9), at(17)]),
+        (
+            17 * MIB,
+            metadata,
+            META_FLAGS,
+            vec![at(25), at(25 + meta_mib)],
+        ),
+    ];
+    for (start, len, flags, stripes) in groups {
+        space.add_group(start, len, flags, 0, stripes).unwrap();
+        space.load_free(start, [(start, len)]);
+    }
+    Arc::new(space)
+}
+
+#[test]
+fn tree_blocks_are_consecutive_and_a_freed_one_comes_next() {
+    let space = fresh(GIB, 32 * MIB);
+    let blocks: Vec<_> = (0..4)
+        .map(|_| space.alloc_tree_block(TreeSpace::Metadata).unwrap().0)
+        .collect();
+    assert_eq!(blocks, [0, 1, 2, 3].map(|n| 17 * MIB + n * NODE));
+    space.free_unwritten(Logical(blocks[1]), NODE);
+    assert_eq!(
+        space.alloc_tree_block(TreeSpace::Metadata).unwrap().0,
+        blocks[1]
+    );
+    assert_eq!(
+        space.alloc_tree_block(TreeSpace::Metadata).unwrap().0,
+        blocks[3] + NODE
+    );
+    space.verify().unwrap();
+}
+
+#[test]
+fn a_pinned_range_comes_back_only_after_unpin() {
+    let space = fresh(GIB, 32 * MIB);
+    let mut reservation = space.reserve_data(8 * MIB).unwrap();
+    let (at, len) = space
+        .alloc_data(&mut reservation, 8 * MIB, SECTOR, None)
+        .unwrap();
+    assert_eq!((at.0, len, reservation.bytes()), (MIB, 8 * MIB, 0));
+    space.settle_alloc(at, len);
+    assert_eq!(space.take_dirty_groups(), [(MIB, 8 * MIB)]);
+    space.settle_free(at, len).unwrap();
+    assert!(space.settle_free(at, len).is_err());
+    assert!(!space.alloc_exact(at, SECTOR));
+    let set = space.take_pinned();
+    assert_eq!(set.iter().collect::<Vec<_>>(), [(at.0, len)]);
+    assert!(space.take_pinned().is_empty());
+    space.unpin(&set);
+    assert!(space.alloc_exact(at, SECTOR));
+    space.verify().unwrap();
+}
+
+#[test]
+fn data_reservations_end_where_metadata_promises_begin() {
+    let space = fresh(256 * MIB, 32 * MIB);
+    space.set_global_reserve(16 * MIB);
+    let mut kept = Vec::new();
+    while let Ok(reservation) = space.reserve_data(MIB) {
+        kept.push(reservation);
+        assert!(kept.len() < 256);
+    }
+    // Everything but the first MiB and the DUP groups' copies is data now.
+    assert!(
+        kept.len() as u64 * MIB > 256 * MIB - 90 * MIB,
+        "{} MiB",
+        kept.len()
+    );
+    assert_eq!(space.numbers().available, 0);
+    // Metadata still has what its groups hold.
+    assert!(space.reserve_metadata(8 * MIB, Steal::No).is_ok());
+    drop(kept);
+    assert!(space.numbers().available > 100 * MIB);
+    space.verify().unwrap();
+}
+
+#[test]
+fn only_stealing_operations_enter_the_global_reserve() {
+    let space = fresh(89 * MIB, 32 * MIB);
+    space.set_global_reserve(16 * MIB);
+    let most = space.reserve_metadata(15 * MIB, Steal::No).unwrap();
+    assert!(matches!(
+        space.reserve_metadata(MIB, Steal::No),
+        Err(Error::NoSpace)
+    ));
+    let stolen = space.reserve_metadata(8 * MIB, Steal::Yes).unwrap();
+    assert!(matches!(
+        space.reserve_metadata(16 * MIB, Steal::Yes),
+        Err(Error::NoSpace)
+    ));
+    drop((most, stolen));
+    assert!(space.reserve_metadata(15 * MIB, Steal::No).is_ok());
+}
+
+#[test]
+fn metadata_grows_into_a_new_chunk() {
+    let space = fresh(GIB, 32 * MIB);
+    // One stripe of 64 KiB lies under a superblock copy.
+    for _ in 0..(32 * MIB - STRIPE_LEN) / NODE {
+        space.alloc_tree_block(TreeSpace::Metadata).unwrap();
+    }
+    assert!(!space.has_new_chunks());
+    let block = space.alloc_tree_block(TreeSpace::Metadata).unwrap();
+    let chunks = space.take_new_chunks();
+    assert_eq!(chunks.len(), 1);
+    assert_eq!((chunks[0].logical, chunks[0].flags), (49 * MIB, META_FLAGS));
+    // A tenth of the device, in whole stripes of 64 KiB.
+    assert_eq!(chunks[0].len, GIB / 10 / STRIPE_LEN * STRIPE_LEN);
+    assert!(block.0 >= chunks[0].logical);
+    assert_eq!(chunks[0].stripes[0], (DevId(1), Physical(89 * MIB)));
+    space.verify().unwrap();
+}
+
+#[test]
+fn a_failed_reservation_asks_for_a_commit_once() {
+    struct Unpin(Arc<Space>, AtomicUsize);
+    impl Reclaim for Unpin {
+        fn reclaim(&self) -> bool {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            let set = self.0.take_pinned();
+            self.0.unpin(&set);
+            true
+        }
+    }
+    let space = fresh(89 * MIB, 32 * MIB);
+    let reclaim = Arc::new(Unpin(space.clone(), AtomicUsize::new(0)));
+    let weak: Weak<dyn Reclaim> = Arc::downgrade(&(reclaim.clone() as Arc<dyn Reclaim>));
+    space.set_reclaim(weak);
+    let mut reservation = space.reserve_data(8 * MIB).unwrap();
+    let (at, len) = space
+        .alloc_data(&mut reservation, 8 * MIB, SECTOR, None)
+        .unwrap();
+    assert!(space.reserve_data(SECTOR).is_err());
+    space.settle_alloc(at, len);
+    space.settle_free(at, len).unwrap();
+    assert!(space.reserve_data(SECTOR).is_ok());
+    assert!(reclaim.1.load(Ordering::Relaxed) >= 1);
+}
+
+#[test]
+fn emptied_groups_are_given_back_but_one_stays() {
+    let space = fresh(4 * GIB, 32 * MIB);
+    let unallocated = space.numbers().unallocated;
+    let mut first = space.reserve_data(8 * MIB).unwrap();
+    let mut extents = vec![space.alloc_data(&mut first, 8 * MIB, SECTOR, None).unwrap()];
+    let mut reservation = space.reserve_data(600 * MIB).unwrap();
+    while reservation.bytes() > 0 {
+        let want = reservation.bytes();
+        extents.push(
+            space
+                .alloc_data(&mut reservation, want, SECTOR, None)
+                .unwrap(),
+        );
+    }
+    assert_eq!(space.take_new_chunks().len(), 2);
+    for &(at, len) in &extents {
+        space.settle_alloc(at, len);
+    }
+    assert!(space.take_empty_groups().is_empty());
+    for &(at, len) in &extents {
+        space.settle_free(at, len).unwrap();
+    }
+    let removed = space.take_empty_groups();
+    assert_eq!(removed.len(), 2);
+    let set = space.take_pinned();
+    assert!(space.numbers().unallocated < unallocated);
+    space.release_chunks(&removed);
+    space.unpin(&set);
+    assert_eq!(space.numbers().unallocated, unallocated);
+    space.verify().unwrap();
+}
+
+#[test]
+fn superblock_copies_are_never_handed_out() {
+    let space = fresh(GIB, 32 * MIB);
+    // The second copy, at 64 MiB, lies in the metadata group's second stripe at +7 MiB.
+    let inside = 17 * MIB + 7 * MIB;
+    for _ in 0..32 * MIB / NODE - 4 {
+        let at = space.alloc_tree_block(TreeSpace::Metadata).unwrap().0;
+        assert!(!(inside..inside + STRIPE_LEN).contains(&at));
+    }
+    assert_eq!(
+        space.group(Logical(inside)).unwrap().usage.superblocks,
+        STRIPE_LEN
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// No range is handed out twice; all come back.
+    #[test]
+    fn ranges_live_once(steps in prop::collection::vec((0..6_u8, 1..64_u64), 1..300)) {
+        let space = fresh(256 * MIB, 32 * MIB);
+        let mut reserved: Vec<(u64, u64)> = Vec::new();
+        let mut used: Vec<(u64, u64)> = Vec::new();
+        let mut owned: BTreeMap<u64, u64> = BTreeMap::new();
+        for (step, n) in steps {
+            let pick = |list: &mut Vec<(u64, u64)>| {
+                let len = list.len().max(1);
+                (!list.is_empty()).then(|| list.swap_remove(n as usize % len))
+            };
+            match step {
+                0 | 1 => {
+                    let got = if step == 0 {
+                        let Ok(mut data) = space.reserve_data(n * SECTOR) else { continue };
+                        space.alloc_data(&mut data, n * SECTOR, SECTOR, None).unwrap()
+                    } else {
+                        (space.alloc_tree_block(TreeSpace::Metadata).unwrap(), NODE)
+                    };
+                    let (at, len) = (got.0.0, got.1);
+                    let before = owned.range(..at + len).next_back();
+                    prop_assert!(before.is_none_or(|(&start, &len)| start + len <= at));
+                    owned.insert(at, len);
+                    reserved.push((at, len));
+                }
+                2 => if let Some((at, len)) = pick(&mut reserved) {
+                    space.free_unwritten(Logical(at), len);
+                    owned.remove(&at);
+                },
+                3 => if let Some((at, len)) = pick(&mut reserved) {
+                    space.settle_alloc(Logical(at), len);
+                    used.push((at, len));
+                },
+                // Pinned ranges stay owned until the set is unpinned.
+                4 => if let Some((at, len)) = pick(&mut used) {
+                    space.settle_free(Logical(at), len).unwrap();
+                },
+                _ => {
+                    let set = space.take_pinned();
+                    for (at, len) in set.iter() {
+                        let inside: Vec<u64> =
+                            owned.range(at..at + len).map(|(&at, _)| at).collect();
+                        for at in inside {
+                            owned.remove(&at);
+                        }
+                    }
+                    space.unpin(&set);
+                }
+            }
+            prop_assert_eq!(space.verify(), Ok(()));
+        }
+    }
+}
