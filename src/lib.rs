@@ -23,6 +23,8 @@ compile_error!(
 #[cfg(not(btrfuse_model))]
 pub mod allocator;
 pub mod error;
+#[cfg(not(btrfuse_model))]
+pub mod ondisk;
 pub mod sync;
 pub mod units;
 #[cfg(not(btrfuse_model))]

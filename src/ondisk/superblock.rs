@@ -1,0 +1,580 @@
+//! The superblock: the one block whose place is fixed, and everything's start.
+//!
+//! Copies are at 64 KiB, 64 MiB and 256 GiB of each device, as far as it reaches. Choosing among
+//! copies is the volume layer's; what an image needs from a reader or writer is judged in
+//! [`gates`](super::gates).
+
+use super::{
+    Chunk, CsumType, DevItem, DiskKey, Stripe, SysChunks, U16, U32, U64, Uuid, disk_struct,
+};
+use crate::error::{Error, Result};
+use crate::units::{Generation, Logical};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Bytes of a superblock.
+pub const SUPER_INFO_SIZE: usize = 4096;
+/// Where the copies are on a device.
+pub const SUPER_MIRRORS: [u64; 3] = [64 << 10, 64 << 20, 256 << 30];
+/// `_BHRfS_M`.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"_BHRfS_M");
+/// Room for a label, its terminating zero included.
+pub const LABEL_SIZE: usize = 256;
+/// Room for system chunks.
+pub const SYSTEM_CHUNK_ARRAY_SIZE: usize = 2048;
+/// Number of backup roots.
+pub const NUM_BACKUP_ROOTS: usize = 4;
+
+/// The program that wrote the filesystem met an error.
+pub const SUPER_FLAG_ERROR: u64 = 1 << 2;
+/// A seed device: never written.
+pub const SUPER_FLAG_SEEDING: u64 = 1 << 32;
+/// Restored from a metadata dump: no file data.
+pub const SUPER_FLAG_METADUMP: u64 = 1 << 33;
+/// The same, newer form.
+pub const SUPER_FLAG_METADUMP_V2: u64 = 1 << 34;
+/// The filesystem id is being changed.
+pub const SUPER_FLAG_CHANGING_FSID: u64 = 1 << 35;
+/// The same, through the metadata uuid.
+pub const SUPER_FLAG_CHANGING_FSID_V2: u64 = 1 << 36;
+/// Block group items are being moved to their own tree.
+pub const SUPER_FLAG_CHANGING_BG_TREE: u64 = 1 << 38;
+/// Data checksums are being changed.
+pub const SUPER_FLAG_CHANGING_DATA_CSUM: u64 = 1 << 39;
+/// Metadata checksums are being changed.
+pub const SUPER_FLAG_CHANGING_META_CSUM: u64 = 1 << 40;
+
+/// Back references of the second kind: every image since 2009.
+pub const FEATURE_INCOMPAT_MIXED_BACKREF: u64 = 1 << 0;
+/// A default subvolume was chosen.
+pub const FEATURE_INCOMPAT_DEFAULT_SUBVOL: u64 = 1 << 1;
+/// Block groups that hold data and metadata.
+pub const FEATURE_INCOMPAT_MIXED_GROUPS: u64 = 1 << 2;
+/// Extents compressed with lzo.
+pub const FEATURE_INCOMPAT_COMPRESS_LZO: u64 = 1 << 3;
+/// Extents compressed with zstd.
+pub const FEATURE_INCOMPAT_COMPRESS_ZSTD: u64 = 1 << 4;
+/// Nodes larger than a page.
+pub const FEATURE_INCOMPAT_BIG_METADATA: u64 = 1 << 5;
+/// INODE_EXTREF items.
+pub const FEATURE_INCOMPAT_EXTENDED_IREF: u64 = 1 << 6;
+/// RAID5 or RAID6 block groups.
+pub const FEATURE_INCOMPAT_RAID56: u64 = 1 << 7;
+/// METADATA_ITEM in place of EXTENT_ITEM for tree blocks.
+pub const FEATURE_INCOMPAT_SKINNY_METADATA: u64 = 1 << 8;
+/// Holes have no file extent items.
+pub const FEATURE_INCOMPAT_NO_HOLES: u64 = 1 << 9;
+/// Headers carry `metadata_uuid` in place of `fsid`.
+pub const FEATURE_INCOMPAT_METADATA_UUID: u64 = 1 << 10;
+/// RAID1C3 or RAID1C4 block groups.
+pub const FEATURE_INCOMPAT_RAID1C34: u64 = 1 << 11;
+/// Zoned devices.
+pub const FEATURE_INCOMPAT_ZONED: u64 = 1 << 12;
+/// The second extent tree format.
+pub const FEATURE_INCOMPAT_EXTENT_TREE_V2: u64 = 1 << 13;
+/// Raid stripe tree.
+pub const FEATURE_INCOMPAT_RAID_STRIPE_TREE: u64 = 1 << 14;
+/// Simple quotas: extents carry owner references.
+pub const FEATURE_INCOMPAT_SIMPLE_QUOTA: u64 = 1 << 16;
+/// Remap tree.
+pub const FEATURE_INCOMPAT_REMAP_TREE: u64 = 1 << 17;
+
+/// There is a free space tree.
+pub const FEATURE_COMPAT_RO_FREE_SPACE_TREE: u64 = 1 << 0;
+/// And it is up to date.
+pub const FEATURE_COMPAT_RO_FREE_SPACE_TREE_VALID: u64 = 1 << 1;
+/// Files with fs-verity.
+pub const FEATURE_COMPAT_RO_VERITY: u64 = 1 << 2;
+/// Block group items are in a tree of their own.
+pub const FEATURE_COMPAT_RO_BLOCK_GROUP_TREE: u64 = 1 << 3;
+
+/// `struct btrfs_root_backup`: where the important trees were at one commit.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(C)]
+pub struct RootBackup {
+    /// Root tree.
+    pub tree_root: U64,
+    /// Its generation.
+    pub tree_root_gen: U64,
+    /// Chunk tree.
+    pub chunk_root: U64,
+    /// Its generation.
+    pub chunk_root_gen: U64,
+    /// Extent tree.
+    pub extent_root: U64,
+    /// Its generation.
+    pub extent_root_gen: U64,
+    /// Top-level subvolume.
+    pub fs_root: U64,
+    /// Its generation.
+    pub fs_root_gen: U64,
+    /// Device tree.
+    pub dev_root: U64,
+    /// Its generation.
+    pub dev_root_gen: U64,
+    /// Checksum tree.
+    pub csum_root: U64,
+    /// Its generation.
+    pub csum_root_gen: U64,
+    /// Bytes of all devices.
+    pub total_bytes: U64,
+    /// Bytes allocated.
+    pub bytes_used: U64,
+    /// Devices.
+    pub num_devices: U64,
+    /// Zero.
+    pub unused_64: [U64; 4],
+    /// Level of the root tree.
+    pub tree_root_level: u8,
+    /// Level of the chunk tree.
+    pub chunk_root_level: u8,
+    /// Level of the extent tree.
+    pub extent_root_level: u8,
+    /// Level of the top-level subvolume.
+    pub fs_root_level: u8,
+    /// Level of the device tree.
+    pub dev_root_level: u8,
+    /// Level of the checksum tree.
+    pub csum_root_level: u8,
+    /// Zero.
+    pub unused_8: [u8; 10],
+}
+
+disk_struct!(RootBackup, 168);
+
+/// `struct btrfs_super_block`.
+#[derive(Clone, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Superblock {
+    /// Checksum of everything behind this field.
+    pub csum: [u8; 32],
+    /// The id that users see.
+    pub fsid: Uuid,
+    /// Where this copy is on its device.
+    pub bytenr: U64,
+    /// `SUPER_FLAG_*`, and `HEADER_FLAG_WRITTEN`.
+    pub flags: U64,
+    /// [`MAGIC`].
+    pub magic: U64,
+    /// The transaction that this superblock ends.
+    pub generation: U64,
+    /// Root of the root tree.
+    pub root: U64,
+    /// Root of the chunk tree.
+    pub chunk_root: U64,
+    /// Root of the log root tree, or 0.
+    pub log_root: U64,
+    /// Unused.
+    pub unused_log_root_transid: U64,
+    /// Bytes of all devices.
+    pub total_bytes: U64,
+    /// Bytes allocated in block groups.
+    pub bytes_used: U64,
+    /// Always 6.
+    pub root_dir_objectid: U64,
+    /// Number of devices.
+    pub num_devices: U64,
+    /// Unit of data allocation and checksums.
+    pub sectorsize: U32,
+    /// Bytes of a tree block.
+    pub nodesize: U32,
+    /// The same.
+    pub unused_leafsize: U32,
+    /// The sector size, unused.
+    pub stripesize: U32,
+    /// Bytes used of `sys_chunk_array`.
+    pub sys_chunk_array_size: U32,
+    /// Generation of the chunk tree's root.
+    pub chunk_root_generation: U64,
+    /// Compatible features; none exists.
+    pub compat_flags: U64,
+    /// `FEATURE_COMPAT_RO_*`: who doesn't know a bit may read only.
+    pub compat_ro_flags: U64,
+    /// `FEATURE_INCOMPAT_*`: who doesn't know a bit may do nothing.
+    pub incompat_flags: U64,
+    /// The number of a [`CsumType`].
+    pub csum_type: U16,
+    /// Level of the root tree.
+    pub root_level: u8,
+    /// Level of the chunk tree.
+    pub chunk_root_level: u8,
+    /// Level of the log root tree.
+    pub log_root_level: u8,
+    /// The device that this copy is on.
+    pub dev_item: DevItem,
+    /// Text, zero-terminated.
+    pub label: [u8; LABEL_SIZE],
+    /// Generation that the old free space cache is valid for.
+    pub cache_generation: U64,
+    /// Generation that the UUID tree is complete for.
+    pub uuid_tree_generation: U64,
+    /// What headers carry where METADATA_UUID is set.
+    pub metadata_uuid: Uuid,
+    /// Global roots of extent tree v2.
+    pub nr_global_roots: U64,
+    /// Zero (newer features, refused, use some).
+    pub reserved: [U64; 27],
+    /// System chunks, needed to read the chunk tree.
+    pub sys_chunk_array: [u8; SYSTEM_CHUNK_ARRAY_SIZE],
+    /// Roots of the last four commits.
+    pub super_roots: [RootBackup; NUM_BACKUP_ROOTS],
+    /// Zero.
+    pub padding: [u8; 565],
+}
+
+disk_struct!(Superblock, 4096);
+const _: () = assert!(std::mem::offset_of!(Superblock, magic) == 64);
+const _: () = assert!(std::mem::offset_of!(Superblock, csum_type) == 196);
+const _: () = assert!(std::mem::offset_of!(Superblock, dev_item) == 201);
+const _: () = assert!(std::mem::offset_of!(Superblock, label) == 299);
+const _: () = assert!(std::mem::offset_of!(Superblock, metadata_uuid) == 571);
+const _: () = assert!(std::mem::offset_of!(Superblock, sys_chunk_array) == 811);
+const _: () = assert!(std::mem::offset_of!(Superblock, super_roots) == 2859);
+
+impl Superblock {
+    /// Reads a copy and judges it: magic, checksum, and that its numbers can be worked with.
+    /// What its features mean for us is not judged here.
+    pub fn parse(bytes: &[u8]) -> Result<Box<Self>> {
+        let mut sb = Box::new(Self::zeroed());
+        let bytes = bytes
+            .get(..SUPER_INFO_SIZE)
+            .ok_or_else(|| Error::corrupt("superblock: fewer than 4096 bytes"))?;
+        sb.as_mut_bytes().copy_from_slice(bytes);
+        if sb.magic.get() != MAGIC {
+            return Err(Error::corrupt(
+                "superblock: no btrfs magic, this is no btrfs image",
+            ));
+        }
+        let csum_type = CsumType::from_super(sb.csum_type.get())?;
+        if sb.csum[..csum_type.size()] != csum_type.digest(&bytes[32..])[..csum_type.size()] {
+            return Err(Error::corrupt(format!(
+                "superblock: {csum_type} checksum does not match"
+            )));
+        }
+        sb.sanity()
+            .map_err(|reason| Error::corrupt(format!("superblock: {reason}")))?;
+        Ok(sb)
+    }
+
+    /// As [`Superblock::parse`], for the copy that was read at `at`.
+    pub fn parse_at(bytes: &[u8], at: u64) -> Result<Box<Self>> {
+        let sb = Self::parse(bytes)?;
+        if sb.bytenr.get() != at {
+            return Err(Error::corrupt(format!(
+                "superblock: found at {at}, but says it belongs at {}",
+                sb.bytenr
+            )));
+        }
+        Ok(sb)
+    }
+
+    /// Fits the checksum to the content.
+    pub fn seal(&mut self) -> Result<()> {
+        let csum_type = self.csum_type()?;
+        self.csum = csum_type.digest(&self.as_bytes()[32..]);
+        Ok(())
+    }
+
+    /// The checksum of this image.
+    pub fn csum_type(&self) -> Result<CsumType> {
+        CsumType::from_super(self.csum_type.get())
+    }
+
+    /// The id that headers and device items carry.
+    pub fn header_fsid(&self) -> &Uuid {
+        if self.has_incompat(FEATURE_INCOMPAT_METADATA_UUID) {
+            &self.metadata_uuid
+        } else {
+            &self.fsid
+        }
+    }
+
+    /// Whether an incompat feature is on.
+    pub fn has_incompat(&self, feature: u64) -> bool {
+        self.incompat_flags.get() & feature != 0
+    }
+
+    /// Whether a compat_ro feature is on.
+    pub fn has_compat_ro(&self, feature: u64) -> bool {
+        self.compat_ro_flags.get() & feature != 0
+    }
+
+    /// The generation as a [`Generation`].
+    pub fn generation(&self) -> Generation {
+        Generation(self.generation.get())
+    }
+
+    /// Root of the root tree: address, generation, level.
+    pub fn tree_root(&self) -> (Logical, Generation, u8) {
+        (Logical(self.root.get()), self.generation(), self.root_level)
+    }
+
+    /// Root of the chunk tree: address, generation, level.
+    pub fn chunk_tree_root(&self) -> (Logical, Generation, u8) {
+        let generation = Generation(self.chunk_root_generation.get());
+        (
+            Logical(self.chunk_root.get()),
+            generation,
+            self.chunk_root_level,
+        )
+    }
+
+    /// The label's bytes before the terminating zero.
+    pub fn label(&self) -> &[u8] {
+        let end = self
+            .label
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(LABEL_SIZE);
+        &self.label[..end]
+    }
+
+    /// The used part of the system chunk array.
+    pub fn sys_chunk_bytes(&self) -> &[u8] {
+        let size = (self.sys_chunk_array_size.get() as usize).min(SYSTEM_CHUNK_ARRAY_SIZE);
+        &self.sys_chunk_array[..size]
+    }
+
+    /// The system chunks.
+    pub fn sys_chunks(&self) -> SysChunks<'_> {
+        SysChunks::new(self.sys_chunk_bytes())
+    }
+
+    /// Appends a system chunk; refused when the array is full.
+    pub fn push_sys_chunk(&mut self, logical: Logical, chunk_item: &[u8]) -> Result<()> {
+        let start = self.sys_chunk_bytes().len();
+        let key = DiskKey::from(super::Key::new(
+            super::ids::FIRST_CHUNK_TREE_OBJECTID,
+            super::kind::CHUNK_ITEM,
+            logical.0,
+        ));
+        let entry = [key.as_bytes(), chunk_item].concat();
+        let room = self
+            .sys_chunk_array
+            .get_mut(start..start + entry.len())
+            .ok_or(Error::Invalid(
+                "the superblock's system chunk array is full",
+            ))?;
+        room.copy_from_slice(&entry);
+        self.sys_chunk_array_size.set((start + entry.len()) as u32);
+        Ok(())
+    }
+
+    /// Removes the system chunk at `logical`, if it is there.
+    pub fn remove_sys_chunk(&mut self, logical: Logical) {
+        let mut kept = Vec::new();
+        for it in self.sys_chunks().filter(|it| it.key.offset != logical.0) {
+            kept.extend(DiskKey::from(it.key).as_bytes());
+            kept.extend(it.chunk.encode(it.stripes));
+        }
+        self.sys_chunk_array = [0; SYSTEM_CHUNK_ARRAY_SIZE];
+        self.sys_chunk_array[..kept.len()].copy_from_slice(&kept);
+        self.sys_chunk_array_size.set(kept.len() as u32);
+    }
+
+    /// Whether numbers make sense, as the kernel asks it at mount.
+    fn sanity(&self) -> Result<(), String> {
+        let sector = u64::from(self.sectorsize.get());
+        if !sector.is_power_of_two() || !(512..=65536).contains(&sector) {
+            return Err(format!(
+                "sectorsize {sector} is no power of two from 512 to 65536"
+            ));
+        }
+        let node = u64::from(self.nodesize.get());
+        if !node.is_power_of_two() || !(4096..=65536).contains(&node) || node < sector {
+            return Err(format!(
+                "nodesize {node} is no power of two from the sectorsize ({sector}), at least \
+                 4096, to 65536"
+            ));
+        }
+        if self.unused_leafsize.get() != self.nodesize.get() {
+            return Err(format!(
+                "leafsize {} is not nodesize {node}",
+                self.unused_leafsize
+            ));
+        }
+        for (name, bytenr, level) in [
+            ("root tree", self.root.get(), self.root_level),
+            ("chunk tree", self.chunk_root.get(), self.chunk_root_level),
+            ("log tree", self.log_root.get(), self.log_root_level),
+        ] {
+            if level >= super::tree_block::LEVELS_MAX {
+                return Err(format!("{name}: level {level} is over 7"));
+            }
+            if !bytenr.is_multiple_of(sector) {
+                return Err(format!(
+                    "{name}: address {bytenr} is not a multiple of {sector}"
+                ));
+            }
+            if bytenr == 0 && name != "log tree" {
+                return Err(format!("{name}: no address"));
+            }
+        }
+        if !self.stripesize.get().is_power_of_two() {
+            return Err(format!("stripesize {} is no power of two", self.stripesize));
+        }
+        if self.bytes_used.get() < 6 * node {
+            return Err(format!(
+                "bytes_used {} is less than six nodes",
+                self.bytes_used
+            ));
+        }
+        if self.total_bytes.get() == 0 {
+            return Err("total_bytes is 0".into());
+        }
+        if self.num_devices.get() == 0 || self.num_devices.get() > 1 << 31 {
+            return Err(format!("{} devices", self.num_devices));
+        }
+        let fsid = self.header_fsid();
+        if self.dev_item.fsid != *fsid {
+            return Err("the device item's fsid is not the filesystem's".into());
+        }
+        let array = self.sys_chunk_array_size.get() as usize;
+        let least = DiskKey::SIZE + Chunk::SIZE + Stripe::SIZE;
+        if !(least..=SYSTEM_CHUNK_ARRAY_SIZE).contains(&array) {
+            return Err(format!(
+                "system chunk array of {array} bytes, {least} to 2048 expected"
+            ));
+        }
+        if self.generation.get() < self.chunk_root_generation.get() {
+            return Err(format!(
+                "generation {} is older than the chunk tree's {}",
+                self.generation, self.chunk_root_generation
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Superblock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Superblock")
+            .field("bytenr", &self.bytenr.get())
+            .field("generation", &self.generation.get())
+            .field("root", &self.root.get())
+            .field("chunk_root", &self.chunk_root.get())
+            .field("log_root", &self.log_root.get())
+            .field("incompat_flags", &self.incompat_flags.get())
+            .field("compat_ro_flags", &self.compat_ro_flags.get())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A superblock that [`Superblock::parse`] accepts.
+    pub(crate) fn sample() -> Box<Superblock> {
+        let mut sb = Box::new(Superblock::zeroed());
+        sb.magic.set(MAGIC);
+        sb.fsid = [3; 16];
+        sb.dev_item.fsid = [3; 16];
+        sb.bytenr.set(SUPER_MIRRORS[0]);
+        sb.generation.set(9);
+        sb.chunk_root_generation.set(5);
+        sb.root.set(30 << 20);
+        sb.chunk_root.set(22 << 20);
+        sb.total_bytes.set(128 << 20);
+        sb.bytes_used.set(1 << 20);
+        sb.num_devices.set(1);
+        for size in [&mut sb.nodesize, &mut sb.unused_leafsize] {
+            size.set(16384);
+        }
+        sb.sectorsize.set(4096);
+        sb.stripesize.set(4096);
+        sb.incompat_flags.set(0x361);
+        sb.compat_ro_flags.set(0xb);
+        let stripe = Stripe {
+            devid: 1.into(),
+            offset: (22 << 20).into(),
+            dev_uuid: [4; 16],
+        };
+        let chunk = Chunk {
+            length: (8 << 20).into(),
+            ..Chunk::default()
+        }
+        .encode(&[stripe]);
+        sb.push_sys_chunk(Logical(22 << 20), &chunk).expect("room");
+        sb.seal().expect("crc32c is known");
+        sb
+    }
+
+    #[test]
+    fn a_sealed_superblock_is_accepted_and_a_flipped_bit_is_not() {
+        let sb = sample();
+        let parsed = Superblock::parse_at(sb.as_bytes(), 65536).expect("sealed");
+        assert_eq!(*parsed, *sb);
+        assert!(Superblock::parse_at(sb.as_bytes(), 64 << 20).is_err());
+        for at in [40, 300, 811, 4095] {
+            let mut bytes = sb.as_bytes().to_vec();
+            bytes[at] ^= 4;
+            let error = Superblock::parse(&bytes).unwrap_err().to_string();
+            assert!(error.contains("checksum"), "{error}");
+        }
+        assert!(
+            Superblock::parse(&[0; 4096])
+                .unwrap_err()
+                .to_string()
+                .contains("magic")
+        );
+        assert!(Superblock::parse(&[0; 100]).is_err());
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused_in_words() {
+        type Break = fn(&mut Superblock);
+        let breaks: [(&str, Break); 8] = [
+            ("nodesize", |sb| sb.nodesize.set(8191)),
+            ("sectorsize", |sb| sb.sectorsize.set(0)),
+            ("leafsize", |sb| sb.unused_leafsize.set(4096)),
+            ("level 9", |sb| sb.root_level = 9),
+            ("multiple", |sb| sb.chunk_root.set(1)),
+            ("system chunk array", |sb| sb.sys_chunk_array_size.set(5000)),
+            ("devices", |sb| sb.num_devices.set(0)),
+            ("stripesize", |sb| sb.stripesize.set(0)),
+        ];
+        for (word, change) in breaks {
+            let mut sb = sample();
+            change(&mut sb);
+            sb.seal().expect("crc32c is known");
+            let error = Superblock::parse(sb.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    }
+
+    #[test]
+    fn system_chunks_are_added_read_and_removed() {
+        let mut sb = sample();
+        let (chunk, stripes) = {
+            let first = sb.sys_chunks().next().expect("one chunk");
+            (*first.chunk, first.stripes.to_vec())
+        };
+        sb.push_sys_chunk(Logical(64 << 20), &chunk.encode(&stripes))
+            .expect("room");
+        assert_eq!(sb.sys_chunks().count(), 2);
+        sb.remove_sys_chunk(Logical(22 << 20));
+        let left: Vec<u64> = sb.sys_chunks().map(|it| it.key.offset).collect();
+        assert_eq!(left, [64 << 20]);
+        assert!(sb.sys_chunks().count() == 1 && sb.sys_chunk_array_size.get() == 97);
+        let mut pushed = 1;
+        while sb
+            .push_sys_chunk(Logical(pushed << 30), &chunk.encode(&stripes))
+            .is_ok()
+        {
+            pushed += 1;
+        }
+        assert_eq!(pushed, 2048 / 97);
+    }
+}
