@@ -76,27 +76,31 @@ impl FileDevice {
         let size_bytes = (&file)
             .seek(SeekFrom::End(0))
             .map_err(|error| failed("measure", error))?;
-        // Opened with O_EXCL: the kernel refuses it while a kernel filesystem, device-mapper,
-        // md or swap holds the device, and refuses those while we hold it.
-        let claim = match kind.is_block_device() && !read_only {
-            true => Some(open_file(path, false, true)?),
-            false => None,
-        };
+        if kind.is_block_device() && !read_only {
+            // Refused while a kernel filesystem, device-mapper, md or swap holds the device.
+            // Only asked here: a `fuseblk` mount takes the claim for itself.
+            drop(open_file(path, false, true)?);
+        }
         Ok(Self {
             file,
             path: path.to_owned(),
             size_bytes,
             read_only,
-            claim: Mutex::new(claim),
+            claim: Mutex::new(None),
             discard_unsupported: AtomicBool::new(false),
             _lock: lock,
         })
     }
 
-    /// Lets go of the kernel's exclusive claim on a block device, because a mount that names
-    /// the device as its source (`fuseblk`) is about to take it. The locks stay.
-    pub fn yield_claim(&self) {
-        self.claim.lock().take();
+    /// Takes the kernel's exclusive claim on a block device and keeps it: no kernel filesystem
+    /// can be mounted from it as long as this device lives. For users that don't mount the
+    /// device themselves (`fuseblk`, whose mount takes the claim).
+    pub fn claim(&self) -> Result<()> {
+        let kind = self.file.metadata().map(|metadata| metadata.file_type());
+        if kind.is_ok_and(|kind| kind.is_block_device()) && !self.read_only {
+            *self.claim.lock() = Some(open_file(&self.path, false, true)?);
+        }
+        Ok(())
     }
 
     /// The path that it was opened by.

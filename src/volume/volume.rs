@@ -1,0 +1,328 @@
+//! The filesystem's devices as one logical address space.
+//!
+//! Owns: members, chunk map, geometry. Reads try every copy and repair the bad ones; writes
+//! go to every copy. Invariant of the gate: a write of all copies and a repair never overlap
+//! in time, so that a repair can't put old bytes over ones that were just written.
+
+use super::chunk_map::ChunkMap;
+use super::device::BlockDevice;
+use super::member::{DeviceErrors, Member};
+use super::superblocks;
+use crate::ondisk::{CsumType, Superblock};
+use crate::sync::{Arc, RwLock};
+use crate::units::{DevId, Logical, Physical};
+use crate::{Error, Result};
+
+/// The devices of one filesystem, addressed logically.
+pub struct Volume {
+    pub(super) members: Vec<Member>,
+    chunks: ChunkMap,
+    read_only: bool,
+    sectorsize: u32,
+    nodesize: u32,
+    csum_type: CsumType,
+    /// Shared by writes of content, exclusive for a repair.
+    gate: RwLock<()>,
+}
+
+impl Volume {
+    /// Opens a filesystem: picks the best superblock copy and learns the system chunks from
+    /// it. The other chunks are the caller's to insert, out of the chunk tree.
+    ///
+    /// A bad primary superblock is said loudly and healed by the next commit; see
+    /// [`superblocks`].
+    ///
+    /// # Errors
+    /// No device shows a valid superblock; devices are missing; a device is smaller than the
+    /// filesystem on it (when writing is wanted).
+    pub fn open(devices: Vec<Arc<dyn BlockDevice>>, read_only: bool) -> Result<(Self, Superblock)> {
+        let [device]: [Arc<dyn BlockDevice>; 1] = devices.try_into().map_err(|all: Vec<_>| {
+            Error::Unsupported(format!(
+                "{} devices given, and only one can be used",
+                all.len()
+            ))
+        })?;
+        let superblock = superblocks::choose(&*device)?;
+        let num_devices = superblock.num_devices.get();
+        if num_devices != 1 {
+            return Err(Error::Unsupported(format!(
+                "the filesystem on {} has {num_devices} devices, and only one can be used: \
+                 remove the others first (btrfs device remove)",
+                device.name()
+            )));
+        }
+        let wanted = superblock.dev_item.total_bytes.get();
+        if wanted > device.size_bytes() {
+            let story = format!(
+                "{} has {} bytes, but the filesystem on it has {wanted}: it was cut off",
+                device.name(),
+                device.size_bytes()
+            );
+            if !read_only {
+                return Err(Error::corrupt(format!(
+                    "{story}; it can still be mounted with -o ro"
+                )));
+            }
+            log::warn!("{story}");
+        }
+        let volume = Self {
+            members: vec![Member::over(DevId(superblock.dev_item.devid.get()), device)],
+            chunks: ChunkMap::default(),
+            read_only,
+            sectorsize: superblock.sectorsize.get(),
+            nodesize: superblock.nodesize.get(),
+            csum_type: superblock.csum_type()?,
+            gate: RwLock::new(()),
+        };
+        superblocks::learn_system_chunks(&superblock, &volume.chunks)?;
+        Ok((volume, *superblock))
+    }
+
+    /// Where every address is.
+    pub fn chunks(&self) -> &ChunkMap {
+        &self.chunks
+    }
+
+    /// Bytes in a unit of file content and checksums.
+    pub fn sectorsize(&self) -> u32 {
+        self.sectorsize
+    }
+
+    /// Bytes in a tree block.
+    pub fn nodesize(&self) -> u32 {
+        self.nodesize
+    }
+
+    /// How blocks and sectors are checksummed.
+    pub fn csum_type(&self) -> CsumType {
+        self.csum_type
+    }
+
+    /// Nothing will be written, repairs neither.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// What each device is called and what went wrong on it since the mount.
+    pub fn device_errors(&self) -> Vec<(DevId, String, DeviceErrors)> {
+        self.members
+            .iter()
+            .map(|member| (member.devid, member.device.name(), member.errors()))
+            .collect()
+    }
+
+    /// Bytes of a device.
+    pub fn device_size_bytes(&self, devid: DevId) -> Option<u64> {
+        self.member(devid)
+            .ok()
+            .map(|member| member.device.size_bytes())
+    }
+
+    fn member(&self, devid: DevId) -> Result<&Member> {
+        self.members
+            .iter()
+            .find(|member| member.devid == devid)
+            .ok_or_else(|| {
+                Error::corrupt(format!("a chunk lies on device {devid}, which isn't there"))
+            })
+    }
+
+    /// Reads copy `mirror` (0 is the first) of the bytes at `at`, unverified.
+    pub fn read(&self, at: Logical, buf: &mut [u8], mirror: usize) -> Result<()> {
+        self.each_piece(at, buf.len(), |extent_copies, range| {
+            let &(devid, physical) = extent_copies.get(mirror).ok_or_else(|| {
+                Error::NoGoodCopy(format!("address {at} has no copy number {}", mirror + 1))
+            })?;
+            self.member(devid)?.read(physical, &mut buf[range])
+        })
+    }
+
+    /// How many copies of the bytes at `at` there are.
+    pub fn copies_at(&self, at: Logical) -> Result<usize> {
+        self.chunks.copies_at(at)
+    }
+
+    /// Reads until a copy passes `verify`. Copies that failed before it are rewritten when
+    /// the volume is writable, and counted.
+    ///
+    /// # Errors
+    /// With one copy, what was wrong with it. With more, [`Error::NoGoodCopy`] or corruption,
+    /// with the first copy's reason.
+    pub fn read_verified(
+        &self,
+        at: Logical,
+        buf: &mut [u8],
+        verify: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let copies = self.copies_at(at)?;
+        let mut first_error = None;
+        for mirror in 0..copies {
+            match self.read_one(at, buf, mirror, verify) {
+                Ok(()) => {
+                    if let Some(error) = first_error {
+                        log::warn!(
+                            "address {at}: copy {} of {copies} is good, an earlier one is not: \
+                             {error}",
+                            mirror + 1
+                        );
+                        self.repair(at, buf, mirror, verify);
+                    }
+                    return Ok(());
+                }
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        Err(first_error.expect("a chunk has at least one stripe"))
+    }
+
+    /// Reads and judges one copy; a bad one is counted on its device.
+    fn read_one(
+        &self,
+        at: Logical,
+        buf: &mut [u8],
+        mirror: usize,
+        verify: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.read(at, buf, mirror)?;
+        verify(buf).inspect_err(|_| {
+            // Best effort: the count goes to the device where the range begins.
+            if let Ok(extent) = self.chunks.map(at, 1)
+                && let Some(&(devid, _)) = extent.copies.get(mirror)
+                && let Ok(member) = self.member(devid)
+            {
+                member.count_corruption();
+            }
+        })
+    }
+
+    /// Rewrites the copies before `good` out of `buf`. With writers kept out, everything is
+    /// judged once more: if the range has been freed and written anew since, there is nothing
+    /// to repair.
+    fn repair(
+        &self,
+        at: Logical,
+        buf: &[u8],
+        good: usize,
+        verify: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) {
+        if self.read_only {
+            return;
+        }
+        let _alone = self.gate.write();
+        let mut again = vec![0; buf.len()];
+        if self.read(at, &mut again, good).is_err() || again != buf || verify(&again).is_err() {
+            return;
+        }
+        for mirror in 0..good {
+            if self.read(at, &mut again, mirror).is_ok() && verify(&again).is_ok() {
+                continue;
+            }
+            let rewritten = self.each_piece(at, buf.len(), |copies, range| {
+                let Some(&(devid, physical)) = copies.get(mirror) else {
+                    return Ok(());
+                };
+                let member = self.member(devid)?;
+                superblocks::refuse_overlap(physical, range.len() as u64)?;
+                member.write(physical, &buf[range])?;
+                member.count_repair();
+                Ok(())
+            });
+            match rewritten {
+                Ok(()) => log::warn!("address {at}: copy {} was repaired", mirror + 1),
+                Err(error) => {
+                    log::warn!(
+                        "address {at}: copy {} can't be repaired: {error}",
+                        mirror + 1
+                    );
+                }
+            }
+        }
+    }
+
+    /// Writes every copy of the bytes at `at`. The range may span chunks.
+    ///
+    /// A copy that can't be written is counted and logged; it is an error only when no copy
+    /// was.
+    pub fn write(&self, at: Logical, buf: &[u8]) -> Result<()> {
+        if self.read_only {
+            return Err(Error::ReadOnly(
+                "the image was opened for reading only".into(),
+            ));
+        }
+        let _shared = self.gate.read();
+        self.each_piece(at, buf.len(), |copies, range| {
+            let mut written = 0;
+            let mut first_error = None;
+            for &(devid, physical) in copies {
+                superblocks::refuse_overlap(physical, range.len() as u64)?;
+                match self.member(devid)?.write(physical, &buf[range.clone()]) {
+                    Ok(()) => written += 1,
+                    Err(error) => {
+                        log::error!("{error}");
+                        first_error.get_or_insert(error);
+                    }
+                }
+            }
+            match first_error {
+                Some(error) if written == 0 => Err(error),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Makes every write that returned before durable, on all devices.
+    pub fn flush(&self) -> Result<()> {
+        self.members.iter().try_for_each(Member::flush)
+    }
+
+    /// Says that nobody needs the bytes at `at` any more, on no copy. A device's refusal is
+    /// only logged: it is advice.
+    pub fn discard(&self, at: Logical, len: u64) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        let len = usize::try_from(len).map_err(|_| Error::Overflow)?;
+        self.each_piece(at, len, |copies, range| {
+            for &(devid, physical) in copies {
+                superblocks::refuse_overlap(physical, range.len() as u64)?;
+                if let Err(error) = self.member(devid)?.discard(physical, range.len() as u64) {
+                    log::warn!("{error}");
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes every superblock copy that fits its device; see [`superblocks::write_all`]. The
+    /// flushes before and after are the caller's.
+    pub fn write_superblocks(&self, superblock: &mut Superblock) -> Result<()> {
+        if self.read_only {
+            return Err(Error::ReadOnly(
+                "the image was opened for reading only".into(),
+            ));
+        }
+        superblocks::write_all(&self.members, superblock)
+    }
+
+    /// Cuts a logical range into pieces that each lie in one piece on every copy.
+    fn each_piece(
+        &self,
+        at: Logical,
+        len: usize,
+        mut visit: impl FnMut(&[(DevId, Physical)], std::ops::Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let mut done = 0;
+        while done < len {
+            let here = at
+                .checked_add(done as u64)
+                .ok_or_else(|| Error::corrupt(format!("{len} bytes at {at} wrap")))?;
+            let extent = self.chunks.map(here, (len - done) as u64)?;
+            let take = extent.len as usize;
+            visit(&extent.copies, done..done + take)?;
+            done += take;
+        }
+        Ok(())
+    }
+}
