@@ -1,0 +1,97 @@
+//! Joining and committing side by side.
+
+use super::*;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::thread;
+use std::time::Duration;
+
+#[test]
+fn a_commit_waits_for_writers_and_starts_the_next_generation() {
+    let manager = TransactionManager::new(Generation(7));
+    let first = manager.join().unwrap();
+    assert_eq!(first.transid(), Generation(8));
+    let committer = {
+        let manager = manager.clone();
+        thread::spawn(move || {
+            let mut commit = manager.begin_critical().unwrap();
+            assert_eq!(commit.handle().unwrap().transid(), Generation(8));
+            commit.unblock();
+            assert!(commit.handle().is_none());
+            commit.super_written();
+            commit.finish();
+        })
+    };
+    while manager.phase() != Phase::Blocking {
+        thread::sleep(Duration::from_millis(1));
+    }
+    // A second handle of the same transaction is fine while joins wait.
+    let second = first.share();
+    drop(first);
+    assert_eq!(manager.phase(), Phase::Blocking);
+    drop(second);
+    manager.wait_durable(Generation(8)).unwrap();
+    committer.join().unwrap();
+    assert_eq!(manager.join().unwrap().transid(), Generation(9));
+}
+
+#[test]
+fn an_abort_is_heard_by_everybody_and_keeps_its_first_reason() {
+    let manager = TransactionManager::new(Generation(1));
+    let handle = manager.join().unwrap();
+    handle.abort(Error::corrupt("first"));
+    manager.abort(Error::corrupt("second"));
+    for error in [
+        manager.join().err().unwrap(),
+        manager.check().unwrap_err(),
+        manager.wait_durable(Generation(2)).unwrap_err(),
+        manager.begin_critical().err().unwrap(),
+    ] {
+        assert_eq!(error.errno(), libc::EROFS);
+        assert!(error.to_string().contains("first"), "{error}");
+    }
+}
+
+#[test]
+fn a_commit_given_up_aborts_and_one_given_back_does_not() {
+    let manager = TransactionManager::new(Generation(1));
+    manager.begin_critical().unwrap().give_back();
+    assert_eq!(manager.join().unwrap().transid(), Generation(2));
+    let mut commit = manager.begin_critical().unwrap();
+    commit.unblock();
+    drop(commit);
+    assert!(manager.join().is_err());
+    assert!(manager.wait_durable(Generation(2)).is_err());
+}
+
+#[test]
+fn no_edit_is_ever_made_in_a_transaction_that_is_being_finished() {
+    let manager = TransactionManager::new(Generation(1));
+    let edits: Arc<[AtomicU64; 64]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let (manager, edits) = (manager.clone(), edits.clone());
+            thread::spawn(move || {
+                for _ in 0..2000 {
+                    let handle = manager.join().unwrap();
+                    edits[handle.transid().get() as usize % 64].fetch_add(1, Ordering::Relaxed);
+                    thread::yield_now();
+                }
+            })
+        })
+        .collect();
+    for _ in 0..20 {
+        let mut commit = manager.begin_critical().unwrap();
+        let slot = commit.transid().get() as usize % 64;
+        let before = edits[slot].load(Ordering::Relaxed);
+        thread::yield_now();
+        commit.unblock();
+        thread::yield_now();
+        assert_eq!(edits[slot].load(Ordering::Relaxed), before);
+        commit.super_written();
+        commit.finish();
+    }
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    assert_eq!(edits.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>(), 8000);
+}
