@@ -26,6 +26,8 @@ pub mod error;
 #[cfg(not(btrfuse_model))]
 pub mod ondisk;
 pub mod sync;
+#[cfg(not(btrfuse_model))]
+pub mod transaction;
 pub mod units;
 #[cfg(not(btrfuse_model))]
 pub mod volume;

@@ -88,7 +88,10 @@ impl DelayedRefs {
         let entry = heads.entry(bytenr).or_insert_with(|| {
             // Relaxed: a hint while writers run, exact once they have drained.
             self.len.fetch_add(1, Ordering::Relaxed);
-            Entry { head: fresh(), running: false }
+            Entry {
+                head: fresh(),
+                running: false,
+            }
         });
         let answer = change(entry);
         if entry.head.is_void() && !entry.running {
@@ -114,7 +117,10 @@ impl DelayedRefs {
             |entry| {
                 entry.head.must_insert_reserved = true;
                 entry.head.level = level;
-                entry.head.merge_op(ExtentOp { flags_to_set: 0, first_key: Some(first_key) });
+                entry.head.merge_op(ExtentOp {
+                    flags_to_set: 0,
+                    first_key: Some(first_key),
+                });
                 entry.head.merge(RefKind::Tree { root }, 1);
             },
         );
@@ -196,7 +202,12 @@ impl DelayedRefs {
         self.with_head(
             || RefHead::new(bytenr, nodesize, false, level),
             bytenr,
-            |entry| entry.head.merge_op(ExtentOp { flags_to_set, first_key: None }),
+            |entry| {
+                entry.head.merge_op(ExtentOp {
+                    flags_to_set,
+                    first_key: None,
+                })
+            },
         );
     }
 

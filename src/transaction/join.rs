@@ -6,6 +6,7 @@
 
 use super::phase::Phase;
 use super::running::Transaction;
+use crate::allocator::MetaReservation;
 use crate::error::{Error, Result};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Condvar, Mutex};
@@ -95,7 +96,19 @@ impl TransactionManager {
         }
         state.writers += 1;
         state.running.count_join();
-        Ok(TransHandle { transaction: state.running.clone(), shared: self.shared.clone() })
+        Ok(TransHandle {
+            transaction: state.running.clone(),
+            shared: self.shared.clone(),
+            reserved: None,
+        })
+    }
+
+    /// As [`TransactionManager::join`]; the reservation is given back when the handle ends.
+    /// Reserving comes first, because a full filesystem may commit to make room.
+    pub fn join_reserved(&self, reserved: MetaReservation) -> Result<TransHandle> {
+        let mut handle = self.join()?;
+        handle.reserved = Some(reserved);
+        Ok(handle)
     }
 
     /// The running transaction (or the one in its critical section).
@@ -142,11 +155,16 @@ impl TransactionManager {
 pub struct TransHandle {
     transaction: Arc<Transaction>,
     shared: Arc<Shared>,
+    reserved: Option<MetaReservation>,
 }
 
 impl TransHandle {
     pub(super) fn of_commit(transaction: Arc<Transaction>, shared: Arc<Shared>) -> Self {
-        Self { transaction, shared }
+        Self {
+            transaction,
+            shared,
+            reserved: None,
+        }
     }
 
     /// The generation that edits are made in.
@@ -163,7 +181,16 @@ impl TransHandle {
     pub fn share(&self) -> Self {
         let mut state = self.shared.state.lock();
         state.writers += 1;
-        Self { transaction: self.transaction.clone(), shared: self.shared.clone() }
+        Self {
+            transaction: self.transaction.clone(),
+            shared: self.shared.clone(),
+            reserved: None,
+        }
+    }
+
+    /// What was reserved for this operation, for a callee that wants to split some off.
+    pub fn reserved(&mut self) -> Option<&mut MetaReservation> {
+        self.reserved.as_mut()
     }
 
     /// Turns the mount read-only: the edit can't be finished nor undone. Returns what the
@@ -175,12 +202,17 @@ impl TransHandle {
 
     /// `Err(Aborted)` after an abort.
     pub fn check(&self) -> Result<()> {
-        TransactionManager { shared: self.shared.clone() }.check()
+        TransactionManager {
+            shared: self.shared.clone(),
+        }
+        .check()
     }
 }
 
 impl Drop for TransHandle {
     fn drop(&mut self) {
+        // The reserve first: once the last writer has ended, the commit counts what is left.
+        self.reserved = None;
         let mut state = self.shared.state.lock();
         state.writers -= 1;
         let wake = state.writers == 0 && state.phase == Phase::Blocking;

@@ -56,7 +56,12 @@ impl TransactionManager {
         let transaction = state.running.clone();
         drop(state);
         let handle = TransHandle::of_commit(transaction.clone(), self.shared.clone());
-        Ok(CommitGuard { shared: self.shared.clone(), transaction, handle: Some(handle), done: false })
+        Ok(CommitGuard {
+            shared: self.shared.clone(),
+            transaction,
+            handle: Some(handle),
+            done: false,
+        })
     }
 
     /// The phase of the commit under way.
@@ -95,8 +100,15 @@ impl CommitGuard {
         self.handle = None;
         let next = Generation(self.transid().get() + 1);
         let mut state = self.shared.state.lock();
-        assert_eq!(state.phase, Phase::Blocking, "unblock() comes once, after begin_critical()");
-        assert_eq!(state.writers, 0, "the committer was alone in its critical section");
+        assert_eq!(
+            state.phase,
+            Phase::Blocking,
+            "unblock() comes once, after begin_critical()"
+        );
+        assert_eq!(
+            state.writers, 0,
+            "the committer was alone in its critical section"
+        );
         state.running = Arc::new(Transaction::new(next));
         state.phase = Phase::Unblocked;
         drop(state);
@@ -106,7 +118,11 @@ impl CommitGuard {
     /// The superblock is on the device and flushed: whoever waits for this transaction goes on.
     pub fn super_written(&mut self) {
         let mut state = self.shared.state.lock();
-        assert_eq!(state.phase, Phase::Unblocked, "super_written() comes once, after unblock()");
+        assert_eq!(
+            state.phase,
+            Phase::Unblocked,
+            "super_written() comes once, after unblock()"
+        );
         state.phase = Phase::SuperWritten;
         state.durable = self.transaction.transid();
         drop(state);
@@ -116,7 +132,11 @@ impl CommitGuard {
     /// All is done; the next commit may start.
     pub fn finish(mut self) {
         let mut state = self.shared.state.lock();
-        assert_eq!(state.phase, Phase::SuperWritten, "finish() comes after super_written()");
+        assert_eq!(
+            state.phase,
+            Phase::SuperWritten,
+            "finish() comes after super_written()"
+        );
         state.phase = Phase::Running;
         self.done = true;
         drop(state);
@@ -128,7 +148,11 @@ impl CommitGuard {
     pub fn give_back(mut self) {
         self.handle = None;
         let mut state = self.shared.state.lock();
-        assert_eq!(state.phase, Phase::Blocking, "give_back() instead of unblock()");
+        assert_eq!(
+            state.phase,
+            Phase::Blocking,
+            "give_back() instead of unblock()"
+        );
         state.phase = Phase::Running;
         self.done = true;
         drop(state);

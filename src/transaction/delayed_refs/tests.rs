@@ -43,7 +43,11 @@ fn a_drop_after_the_add_has_run_is_queued() {
 fn a_data_extent_that_lost_its_last_reference_stays_to_be_pinned() {
     let refs = DelayedRefs::default();
     let at = Logical(1 << 20);
-    let kind = RefKind::Data { root: 5, objectid: 257, offset: 0 };
+    let kind = RefKind::Data {
+        root: 5,
+        objectid: 257,
+        offset: 0,
+    };
     refs.add_new_data_extent(at, 8192, kind);
     refs.drop_data_ref(at, 8192, kind);
     let batch = refs.take_batch(1);
@@ -55,16 +59,38 @@ fn flags_wait_with_the_references() {
     let refs = DelayedRefs::default();
     let at = Logical(1 << 20);
     refs.set_flags(at, NODE, 1, 256);
-    refs.add_tree_ref(at, NODE, 1, RefKind::SharedTree { parent: Logical(NODE) });
+    refs.add_tree_ref(
+        at,
+        NODE,
+        1,
+        RefKind::SharedTree {
+            parent: Logical(NODE),
+        },
+    );
     match refs.peek(at) {
-        Pending::Waiting { delta: 1, flags_to_set: 256, must_insert_reserved: false, .. } => {}
+        Pending::Waiting {
+            delta: 1,
+            flags_to_set: 256,
+            must_insert_reserved: false,
+            ..
+        } => {}
         other => panic!("{other:?}"),
     }
     assert_eq!(
-        refs.drop_tree_ref(at, NODE, 1, RefKind::SharedTree { parent: Logical(NODE) }),
+        refs.drop_tree_ref(
+            at,
+            NODE,
+            1,
+            RefKind::SharedTree {
+                parent: Logical(NODE)
+            }
+        ),
         Dropped::Queued
     );
-    assert_eq!(refs.take_batch(1)[0].head.extent_op.unwrap().flags_to_set, 256);
+    assert_eq!(
+        refs.take_batch(1)[0].head.extent_op.unwrap().flags_to_set,
+        256
+    );
 }
 
 #[test]

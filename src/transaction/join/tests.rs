@@ -93,5 +93,8 @@ fn no_edit_is_ever_made_in_a_transaction_that_is_being_finished() {
     for writer in writers {
         writer.join().unwrap();
     }
-    assert_eq!(edits.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>(), 8000);
+    assert_eq!(
+        edits.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>(),
+        8000
+    );
 }
