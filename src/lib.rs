@@ -22,7 +22,11 @@ compile_error!(
 
 #[cfg(not(btrfuse_model))]
 pub mod allocator;
+#[cfg(not(btrfuse_model))]
+pub mod cli;
 pub mod error;
+#[cfg(not(btrfuse_model))]
+pub mod fuse;
 #[cfg(not(btrfuse_model))]
 pub mod ondisk;
 pub mod sync;

@@ -1,3 +1,7 @@
-//! The `btrfuse` command.
+//! The `btrfuse` command: everything is in [`btrfuse::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    btrfuse::cli::main()
+}

@@ -1,0 +1,75 @@
+//! Questions to the daemon behind a mount: the ioctls of [`crate::fuse::control`], asked.
+
+use super::Failure;
+use crate::fuse::control::{self, NAME_BYTES};
+use rustix::ioctl::{NoArg, Setter, ioctl};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
+
+/// Opens a directory of a mount to ask through.
+pub fn open(dir: &Path) -> Result<File, Failure> {
+    let flags =
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    match rustix::fs::open(dir, flags, rustix::fs::Mode::empty()) {
+        Ok(fd) => Ok(File::from(fd)),
+        Err(why) => Err(Failure::failed(format!(
+            "can't open {}: {why}",
+            dir.display()
+        ))),
+    }
+}
+
+/// A full commit of everything that was written before.
+///
+/// syncfs(2) first: it makes the kernel hand over what its page cache still holds, which on a
+/// plain `fuse` mount is all that it does.
+pub fn full_commit(dir: &File) -> rustix::io::Result<()> {
+    rustix::fs::syncfs(dir)?;
+    // SAFETY: BTRFS_IOC_SYNC takes no argument, so the daemon or kernel touches none of our
+    // memory, on whatever file `dir` is.
+    unsafe { ioctl(dir, NoArg::<{ control::SYNC }>::new()) }
+}
+
+/// A pending answer to "how did it end?".
+pub struct Watch {
+    daemon: UnixStream,
+}
+
+/// Asks the daemon to tell us how the mount ends.
+pub fn watch(dir: &File) -> std::io::Result<Watch> {
+    let name = control::fresh_name()?;
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name.as_bytes())?)?;
+    let mut argument = [0u8; NAME_BYTES];
+    argument[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: WATCH encodes "write, 96 bytes", and the argument is an array of 96 initialised
+    // bytes that lives through the call; nothing is written back.
+    unsafe {
+        ioctl(
+            dir,
+            Setter::<{ control::WATCH }, [u8; NAME_BYTES]>::new(argument),
+        )
+    }?;
+    // The daemon connected before it answered the ioctl.
+    let (daemon, _) = listener.accept()?;
+    Ok(Watch { daemon })
+}
+
+impl Watch {
+    /// Waits at most `patience` for the end. `None`: not yet. `Some(None)`: the daemon died.
+    pub fn wait(
+        &mut self,
+        patience: Option<std::time::Duration>,
+    ) -> Option<Option<Result<(), String>>> {
+        let _ = self.daemon.set_read_timeout(patience);
+        let mut line = String::new();
+        // Lines are written whole, so a timeout loses nothing of one.
+        match BufReader::new(&self.daemon).read_line(&mut line) {
+            Ok(_) => Some(control::read_outcome(&line)),
+            Err(why) if why.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(_) => Some(None),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! How a command fails: one sentence and a documented exit code.
+//!
+//! Owns: the table of exit codes. Invariant: every failure that reaches the user says what
+//! went wrong, where, and what to do, in one sentence.
+
+use crate::Error;
+use std::fmt;
+
+/// What the process exits with. `docs/usage.md` explains the table to users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// The command line is wrong.
+    Usage = 1,
+    /// The system or a device refused: no permission, no space, an I/O error.
+    Failed = 2,
+    /// The image can't be used as asked: not btrfs, damaged, or it needs an unsupported feature.
+    Refused = 3,
+    /// A bug in btrfuse.
+    Bug = 4,
+    /// The mount is gone, but its last commit failed or its outcome is unknown.
+    LastCommit = 5,
+    /// Somebody else uses the image, the device or the mount.
+    Busy = 6,
+    /// `mount(8)`'s code for "the mount failed"; only its helpers use it.
+    MountHelper = 32,
+}
+
+impl Exit {
+    /// The number and its meaning, for the manual.
+    pub const TABLE: [(u8, &'static str); 8] = [
+        (0, "success"),
+        (1, "the command line is wrong"),
+        (
+            2,
+            "the system or a device refused: no permission, no space, an I/O error",
+        ),
+        (
+            3,
+            "the image can't be used as asked: not btrfs, damaged, or an unsupported feature",
+        ),
+        (4, "a bug in btrfuse"),
+        (
+            5,
+            "the mount is gone, but its last commit failed or its outcome is unknown",
+        ),
+        (6, "somebody else uses the image, the device or the mount"),
+        (32, "mount(8) helper: the mount failed"),
+    ];
+
+    /// The code that a number from another process of ours stands for.
+    pub fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Usage,
+            3 => Self::Refused,
+            5 => Self::LastCommit,
+            6 => Self::Busy,
+            2 => Self::Failed,
+            32 => Self::MountHelper,
+            _ => Self::Bug,
+        }
+    }
+}
+
+/// A command's failure.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What the process exits with.
+    pub exit: Exit,
+    /// What the user reads; empty when all was already said (a report on stdout).
+    pub sentence: String,
+}
+
+impl Failure {
+    /// A failure with any code.
+    pub fn new(exit: Exit, sentence: impl Into<String>) -> Self {
+        Self {
+            exit,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// The command line is wrong.
+    pub fn usage(sentence: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, sentence)
+    }
+
+    /// The system or a device refused.
+    pub fn failed(sentence: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, sentence)
+    }
+
+    /// The image can't be used as asked.
+    pub fn refused(sentence: impl Into<String>) -> Self {
+        Self::new(Exit::Refused, sentence)
+    }
+
+    /// Somebody else uses it.
+    pub fn busy(sentence: impl Into<String>) -> Self {
+        Self::new(Exit::Busy, sentence)
+    }
+
+    /// The same failure, with the thing it happened to in front: `"IMAGE: sentence"`.
+    pub fn at(self, place: impl fmt::Display) -> Self {
+        Self {
+            sentence: format!("{place}: {}", self.sentence),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::Corrupt(_) | Error::Unsupported(_) | Error::ReadOnly(_) => Exit::Refused,
+            Error::NoGoodCopy(_) => Exit::Refused,
+            Error::Busy(_) => Exit::Busy,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast_ref::<Error>() {
+            Some(known) => Self {
+                exit: Self::from(known.clone()).exit,
+                sentence: format!("{error:#}"),
+            },
+            None => Self::failed(format!("{error:#}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Logical;
+
+    #[test]
+    fn exit_codes_are_those_of_the_table() {
+        for (number, words) in Exit::TABLE {
+            assert!(!words.is_empty());
+            if number != 0 {
+                assert_eq!(Exit::from_number(number) as u8, number);
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_image_is_refused_and_a_broken_device_failed() {
+        let damaged = Failure::from(Error::corrupt_block(Logical(4096), None, "level 9"));
+        assert_eq!(damaged.exit, Exit::Refused);
+        let broken = Error::device("read /dev/x at 0", std::io::Error::other("gone"));
+        assert_eq!(Failure::from(broken).exit, Exit::Failed);
+        let context = anyhow::Error::from(Error::Busy("mounted at /mnt".into())).context("a.img");
+        let failure = Failure::from(context);
+        assert_eq!(
+            (failure.exit, failure.to_string().as_str()),
+            (Exit::Busy, "a.img: mounted at /mnt")
+        );
+    }
+}

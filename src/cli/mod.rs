@@ -1,0 +1,97 @@
+//! The `btrfuse` command: arguments in, one sentence and an exit code out.
+//!
+//! The only folder that names `clap` and `env_logger`. A subcommand is a file with `Args` (its
+//! doc comments are the help and the manual page) and `run(Args) -> Result<(), Failure>`.
+
+mod ask;
+mod failure;
+mod generate;
+mod mountinfo;
+pub mod options;
+pub mod size;
+mod sync;
+mod umount;
+pub mod version;
+
+pub use failure::{Exit, Failure};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Mount real btrfs images read-write, without the kernel's btrfs.
+#[derive(Debug, Parser)]
+#[command(name = "btrfuse", max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Umount(umount::Args),
+    Sync(sync::Args),
+    #[command(hide = true)]
+    Generate(generate::Args),
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Umount(args) => umount::run(args),
+        Command::Sync(args) => sync::run(args),
+        Command::Generate(args) => generate::run(args),
+    }
+}
+
+/// The command's definition, with the version that names the protocol.
+fn command() -> clap::Command {
+    Cli::command().version(version::text())
+}
+
+/// Parses the command line, runs, reports.
+pub fn main() -> ExitCode {
+    let parsed = command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version aren't errors.
+            let usage = ExitCode::from(Exit::Usage as u8);
+            return if error.use_stderr() {
+                usage
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.sentence.is_empty() {
+                eprintln!("btrfuse: {failure}");
+            }
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_the_protocol() {
+        let version = command().render_version();
+        assert!(
+            version.starts_with("btrfuse 0.1.0 (protocol: "),
+            "{version}"
+        );
+        assert!(version.contains(version::PROTOCOL));
+    }
+}

@@ -1,0 +1,44 @@
+//! `btrfuse sync DIR`: everything written so far survives a power cut when it returns.
+
+use super::{Failure, ask, mountinfo};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// Make everything written to a mount durable (a full commit), and wait for it.
+///
+/// On a FUSE mount sync(1) doesn't reach the filesystem; this does. Needs no root: whoever can
+/// open DIR may ask.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The mount point, or any directory in the mount.
+    dir: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let dir = ask::open(&args.dir)?;
+    let place = args.dir.display();
+    let metadata = dir
+        .metadata()
+        .map_err(|why| Failure::failed(format!("can't ask {place}: {why}")))?;
+    let (major, minor) = (
+        rustix::fs::major(metadata.dev()),
+        rustix::fs::minor(metadata.dev()),
+    );
+    let device = format!("{major}:{minor}");
+    if !mountinfo::ours()?
+        .iter()
+        .any(|mount| mount.device == device)
+    {
+        return Err(Failure::usage(format!(
+            "{place} isn't in a btrfuse mount; `grep btrfuse /proc/mounts` lists them, and other \
+             filesystems have sync(1)"
+        )));
+    }
+    ask::full_commit(&dir).map_err(|why| {
+        Failure::failed(format!(
+            "the commit of {place} failed ({why}), so recent changes aren't durable; the \
+             daemon's log names the reason"
+        ))
+    })
+}

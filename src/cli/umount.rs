@@ -1,0 +1,183 @@
+//! `btrfuse umount DIR`: unmount, and wait until the last commit is durable and the image is
+//! unlocked, so that `btrfuse umount DIR && btrfs check IMAGE` doesn't race.
+
+use super::{Exit, Failure, ask, mountinfo};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Unmount, wait until the last commit is durable, and say if it failed.
+///
+/// Plain umount(8) returns before the daemon has finished, unless its helper is installed. As
+/// a user, this works for mounts of one's own (through fusermount3).
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The mount point.
+    dir: PathBuf,
+    /// Unmount even if files are open: the tree is detached at once, and the command still
+    /// waits until the last user is gone.
+    #[arg(short, long)]
+    lazy: bool,
+}
+
+/// How to unmount.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Detach now, end when the last user is gone.
+    pub lazy: bool,
+    /// Say what is done.
+    pub verbose: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    unmount(
+        &args.dir,
+        How {
+            lazy: args.lazy,
+            verbose: false,
+        },
+    )
+}
+
+/// Unmounts `dir` and waits.
+pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
+    let path = mountinfo::absolute(dir)?;
+    let place = path.display();
+    let Some(mount) = mountinfo::at(&path)? else {
+        return Err(Failure::usage(format!(
+            "{place} isn't the mount point of a btrfuse mount; `grep btrfuse /proc/mounts` \
+             lists them"
+        )));
+    };
+    let watch = match ask::open(&path) {
+        // The descriptor must be closed again before the unmount, or we keep it busy ourselves.
+        Ok(dir) => ask::watch(&dir).map_err(|why| why.to_string()),
+        Err(why) => Err(why.sentence),
+    };
+    detach(&path, how.lazy)?;
+    let elsewhere = mountinfo::ours()?
+        .into_iter()
+        .find(|other| other.device == mount.device);
+    if let Some(other) = elsewhere {
+        // One of several mount points of one mount (bind): the daemon goes on.
+        if how.verbose {
+            println!(
+                "{place} unmounted; still mounted at {}",
+                other.path.display()
+            );
+        }
+        return Ok(());
+    }
+    match watch {
+        Ok(watch) => wait_for_end(watch, &mount.source, &path)?,
+        Err(why) => {
+            return Err(Failure::new(
+                Exit::LastCommit,
+                format!(
+                    "{place} is unmounted, but its daemon couldn't be asked how that ended \
+                     ({why}); run `btrfs check {}` before you rely on it",
+                    mount.source.display()
+                ),
+            ));
+        }
+    }
+    if how.verbose {
+        println!("{place} unmounted");
+    }
+    Ok(())
+}
+
+fn detach(path: &Path, lazy: bool) -> Result<(), Failure> {
+    use rustix::mount::{UnmountFlags, unmount};
+    let mut flags = UnmountFlags::NOFOLLOW;
+    if lazy {
+        flags |= UnmountFlags::DETACH;
+    }
+    let why = match unmount(path, flags) {
+        Ok(()) => return Ok(()),
+        Err(rustix::io::Errno::PERM) => return detach_as_user(path, lazy),
+        Err(why) => why,
+    };
+    if why == rustix::io::Errno::BUSY {
+        return Err(busy(path));
+    }
+    Err(Failure::failed(format!(
+        "can't unmount {}: {why}",
+        path.display()
+    )))
+}
+
+/// fusermount3 is set-user-id root and unmounts what its caller mounted.
+fn detach_as_user(path: &Path, lazy: bool) -> Result<(), Failure> {
+    let mut command = Command::new("fusermount3");
+    command.arg("-u");
+    if lazy {
+        command.arg("-z");
+    }
+    let output = command
+        .arg("--")
+        .arg(path)
+        .env("LC_ALL", "C")
+        .output()
+        .map_err(|why| {
+            Failure::failed(format!(
+                "can't unmount {} as a user: fusermount3: {why}; install the package fuse3",
+                path.display()
+            ))
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    if words.contains("busy") {
+        return Err(busy(path));
+    }
+    Err(Failure::failed(format!(
+        "can't unmount {}: {}",
+        path.display(),
+        words.trim()
+    )))
+}
+
+fn busy(path: &Path) -> Failure {
+    Failure::busy(format!(
+        "{0} is busy: end the programs that use it (`fuser -vm {0}` lists them) or detach it \
+         with --lazy",
+        path.display()
+    ))
+}
+
+fn wait_for_end(mut watch: ask::Watch, image: &Path, path: &Path) -> Result<(), Failure> {
+    let outcome = match watch.wait(Some(Duration::from_secs(10))) {
+        Some(outcome) => outcome,
+        None => {
+            eprintln!(
+                "btrfuse: waiting for the last commit of {}; if this takes long, a program \
+                 still uses {} (an open file, another mount namespace)",
+                image.display(),
+                path.display()
+            );
+            watch.wait(None).unwrap_or(None)
+        }
+    };
+    match outcome {
+        Some(Ok(())) => Ok(()),
+        Some(Err(words)) => Err(Failure::new(
+            Exit::LastCommit,
+            format!(
+                "{} is unmounted, but its last commit failed ({words}), so the changes since \
+                 the commit before are lost",
+                path.display()
+            ),
+        )),
+        None => Err(Failure::new(
+            Exit::LastCommit,
+            format!(
+                "{} is unmounted, but its daemon died before the last commit, so the changes \
+                 since the commit before are lost; its log may name the reason",
+                path.display()
+            ),
+        )),
+    }
+}
