@@ -13,6 +13,7 @@ pub mod image;
 pub mod kernel_log;
 pub mod loop_mount;
 pub mod rng;
+pub mod script;
 pub mod walk;
 
 pub use btrfuse_mount::{BtrfuseMount, btrfuse_binary};
@@ -23,6 +24,7 @@ pub use image::Image;
 pub use kernel_log::KernelLog;
 pub use loop_mount::LoopMount;
 pub use rng::Rng;
+pub use script::Story;
 pub use walk::{Manifest, Record, walk};
 
 /// A fresh folder for one test, removed with it. Under `/var/tmp`: images are large and sparse,
