@@ -109,6 +109,11 @@ impl Golden {
         Manifest::parse(&unpacked.stdout)
     }
 
+    /// A file of the set, as it is.
+    pub fn archive(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
     fn file(&self, manifest: &str) -> PathBuf {
         self.folder.join(format!("{manifest}.jsonl.zst"))
     }

@@ -103,6 +103,16 @@ impl Story {
         differences(&self.model.manifest(), walked, &rules)
     }
 
+    /// The story as it is now, seen in another folder: a snapshot of the first.
+    pub fn frozen(&self, folder: &str) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            rng: self.rng.clone(),
+            model: self.model.clone(),
+            ..*self
+        }
+    }
+
     /// How many names there are now.
     pub fn names(&self) -> usize {
         self.model.names()

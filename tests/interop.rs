@@ -1,0 +1,214 @@
+//! What we write, the kernel reads, and the other way round: seeded stories go on from mount to
+//! mount of one image, ours and the kernel's in turn. After each turn of ours `btrfs check` finds
+//! nothing in either mode, the kernel sees the model's tree and says nothing in its log, and both
+//! mounts show the same in every field.
+
+use btrfuse_test_support::compare::assert_same;
+use btrfuse_test_support::{
+    BtrfuseMount, Image, LoopMount, Rules, Story, btrfs_check, golden, run, walk,
+};
+use std::path::Path;
+use std::process::Command;
+
+/// Either mount of an image.
+enum Side {
+    Ours(BtrfuseMount),
+    Kernels(LoopMount),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Writer {
+    Btrfuse,
+    Kernel,
+}
+
+impl Side {
+    #[track_caller]
+    fn write(writer: Writer, image: &Image) -> Self {
+        match writer {
+            Writer::Btrfuse => Self::Ours(BtrfuseMount::read_write(image.path())),
+            Writer::Kernel => Self::Kernels(LoopMount::read_write(image.path())),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Ours(mount) => mount.path(),
+            Self::Kernels(mount) => mount.path(),
+        }
+    }
+
+    #[track_caller]
+    fn unmount(self) {
+        match self {
+            Self::Ours(mount) => mount.unmount(),
+            Self::Kernels(mount) => mount.unmount(),
+        }
+    }
+}
+
+/// One turn: the story goes on, then every judge.
+#[track_caller]
+fn turn(writer: Writer, image: &Image, story: &mut Story, steps: usize) {
+    let before = image.generation();
+    let side = Side::write(writer, image);
+    story.go_on(side.path(), steps);
+    story.assert_told(&format!("{writer:?}, live"), side.path());
+    let live = walk(side.path());
+    side.unmount();
+    assert!(image.generation() > before, "nothing was committed");
+    let kernels = judge(image, story);
+    // Before and after the last commit: the same, but for the birth times that FUSE lacks.
+    assert_same(
+        "live against the kernel's mount",
+        &kernels,
+        &live,
+        &Rules::fuse(),
+    );
+}
+
+/// Check, the kernel's mount and ours agree on the image as it is. The kernel's walk.
+#[track_caller]
+fn judge(image: &Image, story: &Story) -> btrfuse_test_support::Manifest {
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    story.assert_told("the kernel's mount", mount.path());
+    let kernels = walk(mount.path());
+    mount.unmount();
+    let digest = image.digest();
+    let mount = BtrfuseMount::read_only(image.path());
+    let ours = walk(mount.path());
+    mount.unmount();
+    assert_same(
+        "our read-only mount against the kernel's",
+        &kernels,
+        &ours,
+        &Rules::fuse(),
+    );
+    assert_eq!(
+        image.digest(),
+        digest,
+        "a read-only mount of ours changed the image"
+    );
+    kernels
+}
+
+/// A whole story: ours, the kernel, ours again, and everything removed.
+#[track_caller]
+fn both_ways(image: &Image, seed: u64, steps: usize) {
+    let mut story = Story::new(seed, "story");
+    let mount = BtrfuseMount::read_write(image.path());
+    story.begin(mount.path());
+    mount.unmount();
+    turn(Writer::Btrfuse, image, &mut story, steps);
+    turn(Writer::Kernel, image, &mut story, steps);
+    turn(Writer::Btrfuse, image, &mut story, steps);
+    let mount = BtrfuseMount::read_write(image.path());
+    story.clear(mount.path());
+    mount.unmount();
+    judge(image, &story);
+}
+
+/// The whole set of judges, with the kernel in our place: what they say of us is about us.
+#[test]
+fn the_judges_accept_the_kernels_own_work() {
+    let image = Image::mkfs_btrfs(256, &[]);
+    let mut story = Story::new(99, "story");
+    let side = Side::write(Writer::Kernel, &image);
+    story.begin(side.path());
+    side.unmount();
+    turn(Writer::Kernel, &image, &mut story, 300);
+}
+
+macro_rules! on_fresh_images {
+    ($($name:ident: $mib:literal MiB, $options:expr, seed $seed:literal;)*) => {$(
+        #[test]
+        fn $name() {
+            both_ways(&Image::mkfs_btrfs($mib, &$options), $seed, 400);
+        }
+    )*};
+}
+
+on_fresh_images! {
+    default_images_go_both_ways: 300 MiB, [], seed 1;
+    four_kib_nodes_go_both_ways: 300 MiB, ["-n", "4096"], seed 2;
+    sixty_four_kib_nodes_go_both_ways: 300 MiB, ["-n", "65536"], seed 3;
+    single_metadata_goes_both_ways: 300 MiB, ["-m", "single"], seed 4;
+    dup_data_goes_both_ways: 600 MiB, ["-d", "dup"], seed 5;
+    explicit_holes_go_both_ways: 300 MiB, ["-O", "^no-holes"], seed 6;
+    old_metadata_items_go_both_ways: 300 MiB, ["-O", "^skinny-metadata"], seed 7;
+    xxhash64_goes_both_ways: 300 MiB, ["--csum", "xxhash"], seed 8;
+    sha256_goes_both_ways: 300 MiB, ["--csum", "sha256"], seed 9;
+    blake2b_goes_both_ways: 300 MiB, ["--csum", "blake2"], seed 10;
+    small_nodes_old_items_and_explicit_holes_go_both_ways:
+        300 MiB, ["-n", "4096", "-O", "^no-holes,^skinny-metadata"], seed 11;
+}
+
+#[test]
+fn images_of_our_mkfs_go_both_ways() {
+    for (seed, options) in [
+        (21, &[][..]),
+        (22, &["--nodesize", "4K"]),
+        (23, &["--nodesize", "64K", "--csum", "blake2b"]),
+        (24, &["-O", "^block-group-tree"]),
+    ] {
+        let image = Image::mkfs_btrfuse(300, options);
+        btrfs_check(image.path());
+        both_ways(&image, seed, 250);
+    }
+}
+
+/// What the kernel made: snapshots, reflinks, every feature in small numbers.
+#[test]
+fn kernel_made_images_go_both_ways() {
+    for (seed, name) in [
+        (31, "default-s11"),
+        (32, "snapshots-s11"),
+        (33, "bgt-s11"),
+        (34, "node4k-s11"),
+        (35, "reflinks-s11"),
+        (36, "fst-bitmaps-s11"),
+        (37, "metadata-uuid-s11"),
+        (38, "many-links-s11"),
+    ] {
+        both_ways(&golden::named(name).image(), seed, 200);
+    }
+}
+
+/// Everything that snapshots share is copied before it is changed, and stays as it was there.
+#[test]
+fn a_snapshot_keeps_what_we_change_outside() {
+    for nodesize in ["4096", "16384"] {
+        let image = Image::mkfs_btrfs(512, &["-n", nodesize]);
+        let mut story = Story::new(41, "story");
+        let mount = LoopMount::read_write(image.path());
+        story.begin(mount.path());
+        story.go_on(mount.path(), 600);
+        let root = mount.path();
+        run(Command::new("btrfs")
+            .args(["subvolume", "snapshot", "-r"])
+            .arg(root)
+            .arg(root.join("kept")));
+        mount.unmount();
+        let kept = story.frozen("kept/story");
+        for steps in [300, 500] {
+            turn(Writer::Btrfuse, &image, &mut story, steps);
+            let mount = LoopMount::read_only(image.path());
+            kept.assert_told("the snapshot, by the kernel", mount.path());
+            mount.unmount();
+            let mount = BtrfuseMount::read_only(image.path());
+            kept.assert_told("the snapshot, by us", mount.path());
+            mount.unmount();
+        }
+        // The last user of the shared blocks goes: the kernel drops what is left of them.
+        let mount = LoopMount::read_write(image.path());
+        run(Command::new("btrfs")
+            .args(["subvolume", "delete", "-c"])
+            .arg(mount.path().join("kept")));
+        run(Command::new("btrfs")
+            .args(["subvolume", "sync"])
+            .arg(mount.path()));
+        mount.unmount();
+        judge(&image, &story);
+    }
+}
