@@ -3,9 +3,9 @@
 //! Owns: every way an operation can fail. Invariant: [`Error::errno`] is an exhaustive match,
 //! so a new failure must say what programs will see.
 
+use crate::sync::Arc;
 use crate::units::Logical;
 use std::io;
-use std::sync::Arc;
 
 /// What every fallible function of the library returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
