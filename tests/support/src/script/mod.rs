@@ -67,6 +67,16 @@ impl Story {
         }
     }
 
+    /// Goes on in memory only: what another process did with the same seed.
+    pub fn imagine(&mut self, steps: usize) {
+        for _ in 0..steps {
+            let operation = invent::invent(&mut self.rng, &self.model);
+            // A refusal is part of the story.
+            let _ = self.model.apply(&operation);
+            self.steps_done += 1;
+        }
+    }
+
     /// Removes everything that the story made, but for its folder.
     #[track_caller]
     pub fn clear(&mut self, mount_point: &Path) {
