@@ -8,7 +8,9 @@
 
 mod disk_struct;
 
+pub mod check;
 pub mod csum;
+pub mod gates;
 pub mod ids;
 pub mod key;
 pub mod superblock;
@@ -52,6 +54,18 @@ pub(crate) use disk_struct::disk_struct;
 
 /// A UUID as the disk holds it.
 pub type Uuid = [u8; 16];
+
+/// A UUID in its usual form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+pub fn uuid_words(uuid: &Uuid) -> String {
+    let mut words = String::with_capacity(36);
+    for (at, byte) in uuid.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            words.push('-');
+        }
+        words.push_str(&format!("{byte:02x}"));
+    }
+    words
+}
 
 /// Longest file name, in bytes.
 pub const NAME_LEN_MAX: usize = 255;
