@@ -25,6 +25,7 @@ pub mod allocator;
 #[cfg(not(btrfuse_model))]
 pub mod cli;
 pub mod error;
+pub mod extent_buffer;
 #[cfg(not(btrfuse_model))]
 pub mod fuse;
 #[cfg(not(btrfuse_model))]

@@ -1,1 +1,56 @@
+//! loom's locks, atomics and threads, in the shape of the native ones.
+//!
+//! Only builds under `--cfg btrfuse_model` have this file. Every access to what it exports is a
+//! step that the model checker may reorder; [`unmodelled`] is for bookkeeping that it must not
+//! see.
 
+use std::ops::{Deref, DerefMut};
+
+pub use loom::sync::Arc;
+pub use loom::thread;
+pub use std::sync::OnceLock;
+
+/// Atomics and fences.
+pub mod atomic {
+    pub use loom::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+}
+
+/// Counters that are no part of what is explored.
+pub mod unmodelled {
+    pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+}
+
+/// A lock whose guard needs no unwrapping: a poisoned model run has failed anyway.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+/// A held [`Mutex`].
+#[derive(Debug)]
+pub struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);
+
+impl<T> Mutex<T> {
+    /// A free lock around `value`.
+    pub fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    /// Waits until the lock is free and takes it.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(self.0.lock().expect("a model run stops at its first panic"))
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}

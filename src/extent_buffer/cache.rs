@@ -1,0 +1,366 @@
+//! The cache of tree blocks: find, insert, free.
+//!
+//! Owns: one buffer for each address, from insert to the last drop. Reading is in [`super::io`],
+//! writing in [`super::write_out`], reclaim in [`super::reclaim`]. Invariants: of one address
+//! there is at most one living buffer; a lookup takes no lock unless its protocol asks for one;
+//! no lock of the cache is held while a count is dropped.
+
+use super::backing::{Backing, VolumeBacking};
+use super::buffer::EbRef;
+use super::eviction::Eviction;
+use super::flags::{ACCESSED, DIRTY, IN_TREE, TREE_REF, UNDER_IO};
+use super::index::{Index, Occupant, SlotId};
+use super::protocol::{Kind, LookupPath, Protocol};
+use super::readahead::Readahead;
+use super::slots::{self, Rules, Slot};
+use super::violation::{Broken, Violation};
+use crate::ondisk::Uuid;
+use crate::ondisk::check::CheckContext;
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::race_point::Point;
+use crate::sync::{Arc, Condvar, Mutex, RwLock, Weak};
+use crate::units::Logical;
+use crate::volume::Volume;
+
+/// Dead slots that keep their bytes for the next block.
+const WARM_SLOTS_MAX: usize = 64;
+
+/// How a cache is made.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// Bytes of blocks that the cache keeps, about. Blocks that are dirty or in use stay anyway.
+    pub bound_bytes: u64,
+    /// How blocks are judged.
+    pub check: CheckContext,
+    /// For the headers of new blocks.
+    pub chunk_tree_uuid: Uuid,
+    /// The rules of a buffer's life; only lab builds have more than [`Kind::BUILD`].
+    pub protocol: Kind,
+}
+
+/// The tree blocks of one filesystem. Clones are handles on the same cache.
+#[derive(Clone)]
+pub struct Cache {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What the handles share.
+pub struct Inner {
+    /// Told apart from other caches of the process by this.
+    pub(super) number: u32,
+    pub(super) kind: Kind,
+    pub(super) nodesize: u32,
+    pub(super) slots_max: usize,
+    pub(super) backing: Box<dyn Backing>,
+    pub(super) index: Index,
+    pub(super) eviction: Eviction,
+    pub(super) readahead: Readahead,
+    pub(super) live: AtomicUsize,
+    pub(super) dirty: AtomicUsize,
+    pub(super) counters: Counters,
+    pub(super) writeback_lock: Mutex<()>,
+    pub(super) writeback_ended: Condvar,
+    pressure: RwLock<Option<Hook<()>>>,
+    on_violation: RwLock<Vec<Hook<Violation>>>,
+    warm: Mutex<Vec<&'static Slot>>,
+    quarantine: Mutex<Vec<&'static Slot>>,
+    me: Weak<Inner>,
+}
+
+type Hook<T> = Arc<dyn Fn(&T) + Send + Sync>;
+
+/// What the cache counts, for `btrfuse stats`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Blocks read from the disk.
+    pub reads: AtomicU64,
+    /// Blocks written to the disk.
+    pub writes: AtomicU64,
+    /// Buffers that reclaim freed.
+    pub evictions: AtomicU64,
+    /// Broken rules.
+    pub violations: AtomicU64,
+}
+
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1);
+
+impl Cache {
+    /// An empty cache over `volume`.
+    pub fn new(volume: Arc<Volume>, config: CacheConfig) -> Self {
+        let backing = VolumeBacking::new(volume, config.check, config.chunk_tree_uuid);
+        Self::over(Box::new(backing), config.bound_bytes, config.protocol)
+    }
+
+    /// An empty cache over anything that reads and writes blocks.
+    pub fn over(backing: Box<dyn Backing>, bound_bytes: u64, kind: Kind) -> Self {
+        let nodesize = backing.nodesize();
+        let slots_max = (bound_bytes / u64::from(nodesize)).max(16) as usize;
+        let inner = Arc::new_cyclic(|me| Inner {
+            // Relaxed: only has to be new.
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            kind,
+            nodesize,
+            slots_max,
+            backing,
+            index: Index::new(slots_max.min(1 << 20)),
+            eviction: Eviction::new(),
+            readahead: Readahead::default(),
+            live: AtomicUsize::new(0),
+            dirty: AtomicUsize::new(0),
+            counters: Counters::default(),
+            writeback_lock: Mutex::new(()),
+            writeback_ended: Condvar::new(),
+            pressure: RwLock::new(None),
+            on_violation: RwLock::new(Vec::new()),
+            warm: Mutex::new(Vec::new()),
+            quarantine: Mutex::new(Vec::new()),
+            me: me.clone(),
+        });
+        Self { inner }
+    }
+
+    /// The buffer of the block at `at`, if the cache has it. It may not be up to date yet.
+    #[inline]
+    pub fn find(&self, at: Logical) -> Option<EbRef> {
+        self.inner.find(at)
+    }
+
+    /// Bytes of a block.
+    pub fn nodesize(&self) -> u32 {
+        self.inner.nodesize
+    }
+
+    /// The rules that buffers live by.
+    pub fn protocol(&self) -> Kind {
+        self.inner.kind
+    }
+
+    /// Bytes of all blocks in the cache.
+    pub fn live_bytes(&self) -> u64 {
+        // Relaxed, here and below: numbers for decisions that may be a little late.
+        self.inner.live.load(Ordering::Relaxed) as u64 * u64::from(self.inner.nodesize)
+    }
+
+    /// Bytes of blocks that are newer than the disk.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.inner.dirty.load(Ordering::Relaxed) as u64 * u64::from(self.inner.nodesize)
+    }
+
+    /// The bound that the cache was made with.
+    pub fn bound_bytes(&self) -> u64 {
+        self.inner.slots_max as u64 * u64::from(self.inner.nodesize)
+    }
+
+    /// Whether more is kept than the bound allows, because it is dirty or in use.
+    pub fn over_bound(&self) -> bool {
+        self.live_bytes() > self.bound_bytes()
+    }
+
+    /// Counters since the cache was made.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// Calls `hook` whenever dirty blocks come to fill half the bound. It runs on a thread that
+    /// holds tree locks: it may wake another thread, not write by itself.
+    pub fn on_dirty_pressure(&self, hook: impl Fn() + Send + Sync + 'static) {
+        *self.inner.pressure.write() = Some(Arc::new(move |()| hook()));
+    }
+
+    /// Calls `hook` for every broken rule. It runs on the thread that dropped the last count,
+    /// which may hold tree locks.
+    pub fn on_violation(&self, hook: impl Fn(&Violation) + Send + Sync + 'static) {
+        self.inner.on_violation.write().push(Arc::new(hook));
+    }
+
+    pub(super) fn find_or_insert(&self, at: Logical) -> EbRef {
+        self.inner.find_or_insert(at)
+    }
+}
+
+impl Inner {
+    #[inline]
+    pub(super) fn rules(&self) -> Rules {
+        slots::rules(self.kind)
+    }
+
+    #[inline]
+    pub(super) fn find(&self, at: Logical) -> Option<EbRef> {
+        let eb = self.index.lookup(at.0, |id| self.try_get(id, at.0))?;
+        self.settle_found(&eb, LookupPath::Index);
+        Some(eb)
+    }
+
+    /// Counts on a slot that the index named, and then makes sure that it is still the one.
+    #[inline]
+    fn try_get(&self, id: SlotId, bytenr: u64) -> Option<EbRef> {
+        let slot = slots::get(id);
+        slot.life.stand_at(Point::LookupFound);
+        if !self.rules().try_get(&slot.life) {
+            return None;
+        }
+        // From here on a drop of `eb` gives the count back, whosever buffer it has become.
+        let eb = EbRef::from_count(slot);
+        slot.is_of(self.number, bytenr).then_some(eb)
+    }
+
+    #[inline]
+    fn settle_found(&self, eb: &EbRef, path: LookupPath) {
+        let life = eb.life();
+        self.rules().found(life, path);
+        if !life.has(ACCESSED) {
+            life.set(ACCESSED);
+        }
+        life.stand_at(Point::LookupDone);
+    }
+
+    pub(super) fn find_or_insert(&self, at: Logical) -> EbRef {
+        if let Some(eb) = self.find(at) {
+            return eb;
+        }
+        let slot = self.take_slot();
+        slot.life.begin(at.0, 2, TREE_REF | IN_TREE);
+        let new = EbRef::from_count(slot);
+        match self
+            .index
+            .insert(at.0, slot.id(), |id| self.judge(id, at.0))
+        {
+            Ok(replaced) => {
+                if !replaced {
+                    self.live.fetch_add(1, Ordering::Relaxed);
+                }
+                self.eviction.insert(at.0, slot.id());
+                self.reclaim_over_bound();
+                new
+            }
+            Err(eb) => {
+                // Nobody could find the new one; both of its counts are ours to drop.
+                new.free_stale();
+                self.settle_found(&eb, LookupPath::Collision);
+                eb
+            }
+        }
+    }
+
+    /// Under the index's lock the identity of a slot that is in it can't change, so it is read
+    /// before counting: a count that isn't wanted can't be dropped here, as a last drop takes
+    /// that lock.
+    fn judge(&self, id: SlotId, bytenr: u64) -> Occupant<EbRef> {
+        let slot = slots::get(id);
+        if !slot.is_of(self.number, bytenr) {
+            Occupant::Other
+        } else if self.rules().try_get(&slot.life) {
+            Occupant::Alive(EbRef::from_count(slot))
+        } else {
+            Occupant::Dead
+        }
+    }
+
+    fn take_slot(&self) -> &'static Slot {
+        if let Some(slot) = self.warm.lock().pop() {
+            return slot;
+        }
+        let slot = slots::take();
+        slot.settle_in(self.number, self.kind, self.me.clone());
+        *slot.bytes.write() = vec![0; self.nodesize as usize].into_boxed_slice();
+        slot
+    }
+
+    /// The last count is gone: `btrfs_release_extent_buffer`.
+    fn release(&self, slot: &'static Slot) {
+        let (bytenr, flags) = (slot.life.bytenr(), slot.life.flags());
+        if self.index.remove(bytenr, slot.id()) {
+            self.live.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.eviction.forget(bytenr, slot.id());
+        slot.life.note(super::events::Event::Freed);
+        if flags.0 & UNDER_IO != 0 {
+            self.report(slot, Broken::FreedUnderIo);
+            if flags.0 & DIRTY != 0 {
+                self.dirty.fetch_sub(1, Ordering::Relaxed);
+            }
+            self.quarantine.lock().push(slot);
+            return;
+        }
+        let mut warm = self.warm.lock();
+        if warm.len() < WARM_SLOTS_MAX {
+            warm.push(slot);
+        } else {
+            drop(warm);
+            slots::give_back(slot);
+        }
+    }
+
+    fn report(&self, slot: &Slot, broken: Broken) {
+        let violation = Violation::of(slot, broken, slot.life.flags());
+        self.counters.violations.fetch_add(1, Ordering::Relaxed);
+        log::error!("{violation}");
+        let hooks = self.on_violation.read().clone();
+        for hook in hooks {
+            hook(&violation);
+        }
+    }
+
+    fn account_dirty(&self) {
+        let dirty = self.dirty.fetch_add(1, Ordering::Relaxed) + 1;
+        if dirty == (self.slots_max / 2).max(1)
+            && let Some(hook) = self.pressure.read().clone()
+        {
+            hook(&());
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// Gives all slots back. Buffers that someone still holds go with their last drop.
+    fn drop(&mut self) {
+        for id in self.index.slots() {
+            if let Some(eb) = self.try_get(id, slots::get(id).life.bytenr()) {
+                // What is dirty now was never to be written: the transaction was aborted.
+                self.rules().clear_dirty(eb.life());
+                eb.free_stale();
+            }
+        }
+        for slot in self
+            .warm
+            .get_mut()
+            .drain(..)
+            .chain(self.quarantine.get_mut().drain(..))
+        {
+            slots::give_back(slot);
+        }
+    }
+}
+
+/// The last count on `slot` is gone.
+#[cold]
+#[inline(never)]
+pub(super) fn release(slot: &'static Slot) {
+    match slot.home() {
+        Some(cache) => cache.release(slot),
+        None => slots::give_back(slot),
+    }
+}
+
+/// A count on `slot` was dropped that nobody had.
+#[cold]
+#[inline(never)]
+pub(super) fn report_underflow(slot: &'static Slot) {
+    if let Some(cache) = slot.home() {
+        cache.report(slot, Broken::CountUnderflow);
+    }
+}
+
+/// `slot` became dirty.
+pub(super) fn account_dirty(slot: &'static Slot) {
+    if let Some(cache) = slot.home() {
+        cache.account_dirty();
+    }
+}
+
+/// `slot` became clean.
+pub(super) fn account_clean(slot: &'static Slot) {
+    if let Some(cache) = slot.home() {
+        cache.dirty.fetch_sub(1, Ordering::Relaxed);
+    }
+}

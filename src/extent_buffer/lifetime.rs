@@ -1,0 +1,252 @@
+//! What decides how long an extent buffer lives: a count, flags, and a lock for droppers.
+//!
+//! Owns: the single steps (one shared access each) that the rules in [`super::protocol`] are
+//! made of. Never: a rule. Apart from index, eviction and contents, so that a model of the
+//! rules stays small.
+//!
+//! Orders are those of the kernel's primitives, which the 2013–2015 rules were written with:
+//! `atomic_read`, `test_bit`, `set_bit`, `clear_bit`, `atomic_inc` and `atomic_dec` order
+//! nothing by themselves; `atomic_inc_not_zero`, `atomic_dec_and_test`, `test_and_set_bit` and
+//! `test_and_clear_bit` are full barriers. On x86-64 every one of them that writes is a locked
+//! instruction and so a full barrier; a model chooses with [`Cpu`] whether that is granted.
+
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::race_point::{Point, race_point};
+use crate::sync::{Mutex, MutexGuard};
+
+use super::events::{Event, Events};
+use super::flags::Flags;
+
+/// What a processor makes of an atomic write that asks for no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cpu {
+    /// x86-64: a locked instruction, ordered against everything.
+    Strong,
+    /// arm64 and others: ordered against nothing else.
+    Weak,
+}
+
+impl Cpu {
+    /// The processor that this build runs on.
+    pub const NATIVE: Self = if cfg!(target_arch = "x86_64") {
+        Self::Strong
+    } else {
+        Self::Weak
+    };
+}
+
+/// The count, the flags and the lock of one buffer, and which block it is of.
+#[derive(Debug)]
+pub struct Lifetime {
+    /// Which block the buffer is of. Changes only while the count is 0.
+    bytenr: AtomicU64,
+    refs: AtomicU32,
+    flags: AtomicU32,
+    /// Held while a dropper of the tree-ref rules decides. Owned counting never takes it.
+    refs_lock: Mutex<()>,
+    events: Events,
+    #[cfg(btrfuse_model)]
+    cpu: Cpu,
+}
+
+impl Lifetime {
+    /// A dead buffer: nobody counts, no flag is set.
+    pub fn dead() -> Self {
+        Self::dead_on(Cpu::NATIVE)
+    }
+
+    /// A dead buffer on a chosen processor; only a model can choose.
+    pub fn dead_on(_cpu: Cpu) -> Self {
+        Self {
+            bytenr: AtomicU64::new(0),
+            refs: AtomicU32::new(0),
+            flags: AtomicU32::new(0),
+            refs_lock: Mutex::new(()),
+            events: Events::none(),
+            #[cfg(btrfuse_model)]
+            cpu: _cpu,
+        }
+    }
+
+    /// Brings a dead buffer to life with `refs` counts. The caller is the only one who knows
+    /// it: its count is 0, so no lookup can have it.
+    pub fn begin(&self, bytenr: u64, refs: u32, flags: u32) {
+        self.events.clear();
+        // Relaxed: published by the store of refs below.
+        self.bytenr.store(bytenr, Ordering::Relaxed);
+        self.flags.store(flags, Ordering::Relaxed);
+        // Release: pairs with the increment of a lookup, which then may read bytenr and flags.
+        self.refs.store(refs, Ordering::Release);
+        self.note(Event::Begin);
+    }
+
+    /// The block's address. Stable for whoever owns a count.
+    #[inline]
+    pub fn bytenr(&self) -> u64 {
+        // Relaxed: the caller's count ordered it (begin).
+        self.bytenr.load(Ordering::Relaxed)
+    }
+
+    /// The count, as of just now (`atomic_read`).
+    #[inline]
+    pub fn refs(&self) -> u32 {
+        self.refs.load(Ordering::Relaxed)
+    }
+
+    /// All flags, as of just now.
+    #[inline]
+    pub fn flags(&self) -> Flags {
+        Flags(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Whether any of `flags` is set, as of just now (`test_bit`).
+    #[inline]
+    pub fn has(&self, flags: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & flags != 0
+    }
+
+    /// [`Self::has`] for flags that publish something: what was written before the flag was
+    /// set can be read after this.
+    #[inline]
+    pub fn has_acquire(&self, flags: u32) -> bool {
+        // Acquire: pairs with the AcqRel of test_and_set.
+        self.flags.load(Ordering::Acquire) & flags != 0
+    }
+
+    /// Counts one more if the buffer is alive (`atomic_inc_not_zero`, a full barrier).
+    #[inline]
+    pub fn increment_not_zero(&self) -> bool {
+        self.ordered(|| {
+            let mut refs = self.refs.load(Ordering::Relaxed);
+            while refs != 0 {
+                // SeqCst on x86-64 is the locked instruction itself; elsewhere the fences of
+                // `ordered` make it full. Acquire pairs with the Release in begin().
+                match self.refs.compare_exchange_weak(
+                    refs,
+                    refs + 1,
+                    Ordering::SeqCst,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => return true,
+                    Err(now) => refs = now,
+                }
+            }
+            false
+        })
+    }
+
+    /// Counts one more for someone who has a count already, so it can't be dead
+    /// (`atomic_inc`).
+    #[inline]
+    pub fn increment(&self) {
+        // Relaxed: the caller's own count keeps the buffer alive.
+        self.locked(|| self.refs.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Gives up a count that isn't the last, and says what the count was (`atomic_dec`).
+    #[inline]
+    pub fn decrement(&self) -> u32 {
+        // AcqRel: whoever drops the last count sees what the others did before theirs.
+        self.locked(|| self.refs.fetch_sub(1, Ordering::AcqRel))
+    }
+
+    /// Gives up a count and says what the count was (`atomic_dec_and_test`, a full barrier).
+    #[inline]
+    pub fn decrement_ordered(&self) -> u32 {
+        self.ordered(|| self.refs.fetch_sub(1, Ordering::SeqCst))
+    }
+
+    /// Gives up a count without a lock while the count is over `floor`; false when it isn't.
+    #[inline]
+    pub fn decrement_above(&self, floor: u32) -> bool {
+        let mut refs = self.refs.load(Ordering::Relaxed);
+        while refs > floor {
+            // AcqRel: as decrement.
+            match self.locked(|| {
+                self.refs
+                    .compare_exchange_weak(refs, refs - 1, Ordering::AcqRel, Ordering::Relaxed)
+            }) {
+                Ok(_) => return true,
+                Err(now) => refs = now,
+            }
+        }
+        false
+    }
+
+    /// Sets a flag (`set_bit`: orders nothing).
+    #[inline]
+    pub fn set(&self, flag: u32) {
+        // Relaxed: as set_bit. Release would not help the store-buffering pair either.
+        self.locked(|| self.flags.fetch_or(flag, Ordering::Relaxed));
+    }
+
+    /// Clears a flag (`clear_bit`: orders nothing).
+    #[inline]
+    pub fn clear(&self, flag: u32) {
+        // Relaxed: as clear_bit.
+        self.locked(|| self.flags.fetch_and(!flag, Ordering::Relaxed));
+    }
+
+    /// Sets a flag and says whether it was set (`test_and_set_bit`, a full barrier).
+    #[inline]
+    pub fn test_and_set(&self, flag: u32) -> bool {
+        self.ordered(|| self.flags.fetch_or(flag, Ordering::SeqCst)) & flag != 0
+    }
+
+    /// Clears a flag and says whether it was set (`test_and_clear_bit`, a full barrier).
+    #[inline]
+    pub fn test_and_clear(&self, flag: u32) -> bool {
+        self.ordered(|| self.flags.fetch_and(!flag, Ordering::SeqCst)) & flag != 0
+    }
+
+    /// Takes `refs_lock`.
+    #[inline]
+    pub fn lock(&self) -> MutexGuard<'_, ()> {
+        self.refs_lock.lock()
+    }
+
+    /// The calling thread stands at `point`.
+    #[inline(always)]
+    pub fn stand_at(&self, point: Point) {
+        if cfg!(all(feature = "race-lab", not(btrfuse_model))) {
+            race_point(point, self.bytenr());
+        }
+    }
+
+    /// Remembers what just happened, in lab builds.
+    #[inline(always)]
+    pub fn note(&self, event: Event) {
+        if cfg!(all(feature = "race-lab", not(btrfuse_model))) {
+            self.events.note(event, self.refs(), self.flags().0);
+        }
+    }
+
+    /// What happened last.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// A step that orders everything on every processor.
+    #[inline(always)]
+    fn ordered<R>(&self, step: impl FnOnce() -> R) -> R {
+        if cfg!(btrfuse_model) || !cfg!(target_arch = "x86_64") {
+            // SeqCst: loom takes SeqCst accesses for AcqRel, and so does arm64's CAS.
+            fence(Ordering::SeqCst);
+            let result = step();
+            fence(Ordering::SeqCst);
+            result
+        } else {
+            step()
+        }
+    }
+
+    /// An atomic write that orders everything where it is a locked instruction.
+    #[inline(always)]
+    fn locked<R>(&self, step: impl FnOnce() -> R) -> R {
+        #[cfg(btrfuse_model)]
+        if self.cpu == Cpu::Strong {
+            return self.ordered(step);
+        }
+        step()
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of the cache over a disk in memory.
+
+mod disk;
+mod states;
+mod stress;

@@ -1,0 +1,90 @@
+//! What is said when the rules of a buffer's life were broken.
+//!
+//! Owns: the report that a kernel would give as BUG_ON. The buffer's memory stays ours and is
+//! not used again while the cache lives; who mounted decides what else follows (the transaction
+//! aborts and the mount turns read-only).
+
+use std::fmt;
+
+use super::events::Noted;
+use super::flags::Flags;
+use super::slots::Slot;
+use crate::sync::thread;
+use crate::units::{Generation, Logical};
+
+/// Which rule was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The last count of a dirty or written-back buffer was dropped:
+    /// `BUG_ON(extent_buffer_under_io(eb))`.
+    FreedUnderIo,
+    /// A count was dropped that nobody had.
+    CountUnderflow,
+}
+
+/// A broken rule, and what is known of how it came to that.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which rule.
+    pub broken: Broken,
+    /// The block.
+    pub bytenr: Logical,
+    /// Its generation, as the buffer's header had it.
+    pub generation: Generation,
+    /// Its level.
+    pub level: u8,
+    /// The flags when the count was found at 0.
+    pub flags: Flags,
+    /// The count.
+    pub refs: u32,
+    /// The name of the rules that the buffer lived by.
+    pub protocol: &'static str,
+    /// The thread that dropped the last count.
+    pub thread: String,
+    /// What happened to the buffer last, oldest first; empty unless this is a lab build.
+    pub events: Vec<Noted>,
+}
+
+impl Violation {
+    /// Looks at a buffer whose count is 0.
+    pub(super) fn of(slot: &Slot, broken: Broken, flags: Flags) -> Self {
+        use super::protocol::Protocol;
+        Self {
+            broken,
+            bytenr: Logical(slot.life.bytenr()),
+            generation: Generation(slot.generation()),
+            level: slot.level(),
+            flags,
+            refs: slot.life.refs(),
+            protocol: slot.rules().name(),
+            thread: thread::current().name().unwrap_or("unnamed").to_owned(),
+            events: slot.life.events().last(),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.broken {
+            Broken::FreedUnderIo => "extent_buffer_under_io(eb): freed with its contents unwritten",
+            Broken::CountUnderflow => "refs == 0: a count was dropped that nobody had",
+        };
+        writeln!(f, "BUG_ON {what}")?;
+        writeln!(
+            f,
+            "  buffer {} level {} generation {} flags {} refs {} protocol {}",
+            self.bytenr, self.level, self.generation, self.flags, self.refs, self.protocol
+        )?;
+        write!(f, "  last count dropped by thread {:?}", self.thread)?;
+        if self.events.is_empty() {
+            return write!(
+                f,
+                "; a race-lab build would list the last events on the buffer"
+            );
+        }
+        write!(f, "; last events on the buffer, oldest first:")?;
+        self.events
+            .iter()
+            .try_for_each(|event| write!(f, "\n  {event}"))
+    }
+}
