@@ -12,6 +12,7 @@ pub mod golden;
 pub mod image;
 pub mod kernel_log;
 pub mod loop_mount;
+pub mod many;
 pub mod mix;
 pub mod rng;
 pub mod script;

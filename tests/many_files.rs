@@ -1,0 +1,69 @@
+//! Very many files on a large sparse image, made, renamed and removed by four processes, with the
+//! daemon's memory under a bound and every judge content. 20,000 files here; `scripts/million`
+//! runs the same with `BTRFUSE_FILES=1000000`.
+
+use btrfuse_test_support::btrfuse_mount::built;
+use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check, many, run_any};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PROCESSES: u64 = 4;
+
+/// Resident memory of the daemon: the caches' bounds, the kernel's own references to inodes
+/// (which it may keep as long as it likes) and the program.
+const MEMORY_MAX: u64 = 768 << 20;
+
+fn phase(folder: &Path, files: u64, phase: &str) {
+    let started = Instant::now();
+    let finished = run_any(
+        Command::new(built("BTRFUSE_WORKLOAD", "examples/workload"))
+            .arg(folder)
+            .args(["--processes", &PROCESSES.to_string()])
+            .args(["--files", &files.to_string(), "--phase", phase]),
+        Duration::from_secs(3600),
+    );
+    assert!(finished.status.success(), "{phase}: {}", finished.output());
+    eprintln!(
+        "{phase}: {files} files in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+}
+
+#[test]
+fn very_many_files_come_and_go() {
+    let files: u64 = match std::env::var("BTRFUSE_FILES") {
+        Ok(files) => files.parse().expect("BTRFUSE_FILES is a number"),
+        Err(_) => 20_000,
+    };
+    let files = files / PROCESSES * PROCESSES;
+    let image = Image::mkfs_btrfuse(64 << 10, &[]);
+    for step in ["create", "rename"] {
+        let mount = BtrfuseMount::read_write(image.path());
+        phase(mount.path(), files, step);
+        judge_memory(&mount, step);
+        mount.unmount();
+    }
+    let mount = LoopMount::read_only(image.path());
+    assert_eq!(
+        many::count(mount.path()),
+        files,
+        "as the kernel counts them"
+    );
+    mount.unmount();
+    let mount = BtrfuseMount::read_write(image.path());
+    assert_eq!(many::count(mount.path()), files, "as we count them");
+    phase(mount.path(), files, "delete");
+    judge_memory(&mount, "delete");
+    mount.unmount();
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    assert_eq!(many::count(mount.path()), 0);
+    mount.unmount();
+}
+
+fn judge_memory(mount: &BtrfuseMount, step: &str) {
+    let peak = mount.peak_memory_bytes();
+    eprintln!("{step}: the daemon's memory peaked at {} MiB", peak >> 20);
+    assert!(peak < MEMORY_MAX, "{step}: {} MiB of memory", peak >> 20);
+}
