@@ -19,7 +19,12 @@ fn main() -> std::io::Result<()> {
 
 fn draw(title: &str, text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    let columns = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0).max(60);
+    let columns = lines
+        .iter()
+        .map(|line| line.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(60);
     let width = (columns as f64 * CHARACTER_WIDTH) as usize + 2 * MARGIN;
     let height = lines.len() * LINE_HEIGHT + BAR + 2 * MARGIN;
     let mut out = String::new();
@@ -29,13 +34,20 @@ fn draw(title: &str, text: &str) -> String {
          viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">",
         escape(title)
     ));
-    put(format!("<rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#1b1f24\"/>"));
+    put(format!(
+        "<rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#1b1f24\"/>"
+    ));
     for (at, colour) in ["#ff5f57", "#febc2e", "#28c840"].iter().enumerate() {
-        put(format!("<circle cx=\"{}\" cy=\"17\" r=\"6\" fill=\"{colour}\"/>", 20 + at * 20));
+        put(format!(
+            "<circle cx=\"{}\" cy=\"17\" r=\"6\" fill=\"{colour}\"/>",
+            20 + at * 20
+        ));
     }
-    put("<g font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" \
+    put(
+        "<g font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" \
          font-size=\"13\" xml:space=\"preserve\">"
-        .into());
+            .into(),
+    );
     put(format!(
         "<text x=\"{}\" y=\"22\" text-anchor=\"middle\" fill=\"#8b949e\">{}</text>",
         width / 2,
@@ -71,5 +83,8 @@ fn colour(line: &str) -> &'static str {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }

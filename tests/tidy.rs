@@ -309,6 +309,27 @@ fn machine_paths(source: &Source) -> Vec<String> {
     found
 }
 
+/// Links of a page that lead nowhere in the project.
+fn links(source: &Source) -> Vec<String> {
+    let folder = project().join(&source.path);
+    let folder = folder.parent().expect("a file is in a folder");
+    let mut found = Vec::new();
+    for (at, line) in source.text.lines().enumerate() {
+        for (start, _) in line.match_indices("](") {
+            let target: String = line[start + 2..]
+                .chars()
+                .take_while(|c| *c != ')')
+                .collect();
+            let target = target.split('#').next().expect("a first part");
+            let outside = target.is_empty() || target.contains("://");
+            if !outside && !folder.join(target).exists() {
+                found.push(format!("{}:{}: {target} isn't there", source.path, at + 1));
+            }
+        }
+    }
+    found
+}
+
 type Rule = fn(&Source) -> Vec<String>;
 
 const RUST_RULES: &[Rule] = &[layers, doors, size, header, left_overs, skips, unsafe_words];
@@ -380,6 +401,19 @@ fn no_file_names_a_place_on_one_machine() {
     let mut sources = Vec::new();
     collect(project(), &|_| true, &mut sources);
     let found: Vec<String> = sources.iter().flat_map(machine_paths).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn links_in_the_documentation_lead_somewhere() {
+    let mut pages = Vec::new();
+    collect(
+        project(),
+        &|path| path.extension().is_some_and(|e| e == "md"),
+        &mut pages,
+    );
+    assert!(pages.len() >= 5, "the documentation wasn't found");
+    let found: Vec<String> = pages.iter().flat_map(links).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
@@ -462,6 +496,11 @@ fn planted_violations_are_caught() {
         unsafe_words,
         "src/sync/door.rs",
         "// SAFETY: g has no needs.\nunsafe { g() }",
+    );
+    caught(
+        links,
+        "README.md",
+        "[there](docs/nowhere.md) and [here](Cargo.toml)",
     );
     caught(machine_paths, "README.md", &["cd /", "work/main"].concat());
 }
