@@ -23,6 +23,8 @@ compile_error!(
 #[cfg(not(btrfuse_model))]
 pub mod allocator;
 #[cfg(not(btrfuse_model))]
+pub mod btree;
+#[cfg(not(btrfuse_model))]
 pub mod cli;
 pub mod error;
 pub mod extent_buffer;

@@ -1,0 +1,6 @@
+//! Trees against models: contents, shape, references, and many threads at once.
+
+mod bench;
+mod concurrent;
+mod contents;
+mod sharing;
