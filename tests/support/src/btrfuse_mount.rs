@@ -82,7 +82,6 @@ impl BtrfuseMount {
             .tempdir_in("/var/tmp")
             .expect("a mount point under /var/tmp");
         let mut log = tempfile::tempfile().expect("a temporary file");
-        let before = device_of(folder.path());
         let mut command = Command::new(binary);
         command.args(["mount", "-f"]);
         if !options.is_empty() {
@@ -97,7 +96,7 @@ impl BtrfuseMount {
             .spawn()
             .unwrap_or_else(|error| panic!("{} can't be started: {error}", binary.display()));
         let deadline = Instant::now() + LIMIT;
-        while device_of(folder.path()) == before {
+        while !is_mounted(folder.path()) {
             if let Some(status) = daemon.try_wait().expect("our own child") {
                 return Err(Refused {
                     status,
@@ -183,6 +182,27 @@ impl BtrfuseMount {
         (status, text(&mut self.log))
     }
 
+    /// Waits for a daemon that was told to end by itself; its mount must be gone with it.
+    pub fn wait_for_end(mut self) -> (ExitStatus, String) {
+        self.ended = true;
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = self.daemon.try_wait().expect("our own child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                let _ = unmount(&self.directory, UnmountFlags::DETACH);
+                panic!("the daemon hadn't ended after {LIMIT:?}:\n{}", self.stop());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        if is_mounted(&self.directory) {
+            let _ = unmount(&self.directory, UnmountFlags::DETACH);
+            panic!("the daemon ended with {status} and left its mount behind");
+        }
+        (status, text(&mut self.log))
+    }
+
     fn take_down(&mut self) -> Result<ExitStatus, String> {
         self.ended = true;
         if let Err(error) = retry(|| unmount(&self.directory, UnmountFlags::empty())) {
@@ -246,12 +266,11 @@ impl std::fmt::Display for Refused {
     }
 }
 
-fn device_of(path: &Path) -> u64 {
+fn is_mounted(path: &Path) -> bool {
     // From the mount table, not stat(2): a stat would wait for a daemon that doesn't answer.
     let table = std::fs::read_to_string("/proc/self/mountinfo").expect("procfs");
     let path = path.to_string_lossy();
     table
         .lines()
-        .filter(|line| line.split(' ').nth(4) == Some(&path))
-        .count() as u64
+        .any(|line| line.split(' ').nth(4) == Some(&path))
 }

@@ -1,0 +1,113 @@
+//! A full filesystem: ENOSPC is an answer, never an abort, and removing always works.
+
+use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, Rng, btrfs_check};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs;
+use std::path::Path;
+
+/// Writes large files until there is no space; how many bytes went in.
+fn fill_with_data(folder: &Path) -> u64 {
+    let bytes = Rng::new(5).bytes(1 << 20);
+    let mut written = 0;
+    for number in 0.. {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let path = folder.join(format!("data-{number}"));
+        let file = match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)) {
+            Ok(file) => file,
+            Err(Errno::NOSPC) => return written,
+            Err(error) => panic!("{}: {error}", path.display()),
+        };
+        for _ in 0..16 {
+            match rustix::io::write(&file, &bytes) {
+                Ok(len) => written += len as u64,
+                Err(Errno::NOSPC) => return written,
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        }
+        // With the writeback cache ENOSPC may only come out here.
+        match rustix::fs::fsync(&file) {
+            Ok(()) => {}
+            Err(Errno::NOSPC) => return written,
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+    }
+    unreachable!("the image is finite")
+}
+
+/// Makes inline files until there is no space for metadata; how many there were.
+fn fill_with_names(folder: &Path) -> u64 {
+    for number in 0..1_000_000 {
+        match fs::write(folder.join(format!("small-{number:06}")), [b'x'; 1500]) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(28) => return number,
+            Err(error) => panic!("small-{number:06}: {error}"),
+        }
+    }
+    panic!("a million inline files on 128 MiB")
+}
+
+fn empty(folder: &Path) {
+    for entry in fs::read_dir(folder).expect("a readable mount") {
+        let path = entry.expect("a readable mount").path();
+        fs::remove_file(&path).unwrap_or_else(|error| panic!("rm {}: {error}", path.display()));
+    }
+}
+
+fn fill_and_empty(image: &Image) {
+    let mount = BtrfuseMount::read_write(image.path());
+    let capacity = rustix::fs::statvfs(mount.path()).expect("statfs");
+    let promised = capacity.f_bavail * capacity.f_frsize;
+    let written = fill_with_data(mount.path());
+    eprintln!(
+        "{} MiB promised, {} MiB written",
+        promised >> 20,
+        written >> 20
+    );
+    assert!(
+        written > promised / 2,
+        "statfs promised {promised}, only {written} went in"
+    );
+    let names = fill_with_names(mount.path());
+    eprintln!("then {names} inline files");
+    mount.sync();
+    // What is full stays whole.
+    let cut = image.copy();
+    btrfs_check(cut.path());
+    empty(mount.path());
+    mount.sync();
+    let after = rustix::fs::statvfs(mount.path()).expect("statfs");
+    assert!(
+        after.f_bavail >= capacity.f_bavail * 9 / 10,
+        "{} blocks were free, {} are after everything was removed",
+        capacity.f_bavail,
+        after.f_bavail
+    );
+    // The space is really there again.
+    let again = fill_with_data(mount.path());
+    assert!(
+        again >= written * 9 / 10,
+        "{written} bytes fitted, then only {again}"
+    );
+    empty(mount.path());
+    mount.unmount();
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    assert_eq!(fs::read_dir(mount.path()).expect("readable").count(), 0);
+    mount.unmount();
+}
+
+#[test]
+fn a_full_default_image_answers_enospc_and_can_be_emptied() {
+    fill_and_empty(&Image::mkfs_btrfs(256, &[]));
+}
+
+#[test]
+fn a_full_image_with_small_nodes_answers_enospc_and_can_be_emptied() {
+    fill_and_empty(&Image::mkfs_btrfs(256, &["-n", "4096", "-m", "single"]));
+}
+
+#[test]
+fn a_full_image_of_our_mkfs_answers_enospc_and_can_be_emptied() {
+    fill_and_empty(&Image::mkfs_btrfuse(256, &[]));
+}

@@ -1,0 +1,226 @@
+//! What a mount promises beyond its tree: what is durable when, who may mount, what becomes of open
+//! files, and how it ends.
+
+use btrfuse_test_support::{
+    BtrfuseMount, Image, LoopMount, Story, btrfs_check, btrfuse_binary, run, run_any, temp_dir,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn pid(mount: &BtrfuseMount) -> Pid {
+    Pid::from_raw(mount.daemon_id().cast_signed()).expect("a running daemon")
+}
+
+/// The image as a power cut would leave it now, judged: sound, and the kernel sees these files.
+fn judge_now(image: &Image, files: &[(&str, &str)]) {
+    let cut = image.copy();
+    btrfs_check(cut.path());
+    let mount = LoopMount::read_only(cut.path());
+    for (name, text) in files {
+        let found = fs::read_to_string(mount.path().join(name));
+        assert_eq!(found.expect(name), *text, "{name}");
+    }
+    mount.unmount();
+}
+
+#[test]
+fn what_was_synced_is_on_the_image() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::read_write(image.path());
+    fs::write(mount.path().join("a"), "before the sync").expect("a writable mount");
+    mount.sync();
+    judge_now(&image, &[("a", "before the sync")]);
+    // fsync of one file is enough for that file, and for the names it was reached by.
+    fs::create_dir(mount.path().join("d")).expect("a writable mount");
+    let mut file = File::create(mount.path().join("d/b")).expect("a writable mount");
+    file.write_all(b"before the fsync")
+        .expect("a writable mount");
+    file.sync_all().expect("fsync");
+    judge_now(
+        &image,
+        &[("a", "before the sync"), ("d/b", "before the fsync")],
+    );
+    drop(file);
+    mount.unmount();
+}
+
+#[test]
+fn the_commit_interval_makes_names_durable_by_itself() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
+    let before = image.generation();
+    fs::create_dir(mount.path().join("left-alone")).expect("a writable mount");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while image.generation() == before {
+        assert!(Instant::now() < deadline, "no commit in 20 s with commit=1");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let cut = image.copy();
+    mount.unmount();
+    btrfs_check(cut.path());
+    let mount = LoopMount::read_only(cut.path());
+    assert!(mount.path().join("left-alone").is_dir());
+    mount.unmount();
+}
+
+/// The daemon dies in the middle of its work: some committed state is there, sound, and what was
+/// synced before is in it.
+#[test]
+fn a_killed_daemon_leaves_a_sound_image() {
+    for seed in 61..=64 {
+        let image = Image::mkfs_btrfs(300, &["-n", ["4096", "16384"][seed as usize % 2]]);
+        let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
+        fs::write(mount.path().join("kept"), "before the kill").expect("a writable mount");
+        let mut story = Story::new(seed, "story");
+        story.begin(mount.path());
+        story.go_on(mount.path(), 200);
+        mount.sync();
+        let told = story.frozen("story");
+        story.go_on(mount.path(), 100 * (seed as usize % 4));
+        kill_process(pid(&mount), Signal::KILL).expect("our own child");
+        let (status, _) = mount.end();
+        assert!(!status.success(), "killed");
+        judge_now(&image, &[("kept", "before the kill")]);
+        if seed % 4 == 0 {
+            let mount = LoopMount::read_only(image.path());
+            told.assert_told("what was synced before the kill", mount.path());
+            mount.unmount();
+        }
+        // And we go on from there.
+        let mount = BtrfuseMount::read_write(image.path());
+        fs::write(mount.path().join("after"), "again").expect("a writable mount");
+        mount.unmount();
+        judge_now(&image, &[("kept", "before the kill"), ("after", "again")]);
+    }
+}
+
+#[test]
+fn signals_unmount_and_the_exit_is_the_durable_end() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let image = Image::mkfs_btrfs(300, &[]);
+        let mount = BtrfuseMount::read_write(image.path());
+        fs::write(mount.path().join("a"), "before the signal").expect("a writable mount");
+        kill_process(pid(&mount), signal).expect("our own child");
+        let (status, log) = mount.wait_for_end();
+        assert!(status.success(), "{signal:?}: {status}\n{log}");
+        judge_now(&image, &[("a", "before the signal")]);
+    }
+}
+
+#[test]
+fn an_unlinked_open_file_stays_readable_and_writable() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::read_write(image.path());
+    let path = mount.path().join("gone");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .expect("new");
+    file.write_all(&[7; 300_000]).expect("a writable mount");
+    fs::remove_file(&path).expect("a writable mount");
+    // Through commits, and with its data only on disk.
+    mount.sync();
+    file.write_all(&[8; 100_000]).expect("an open file");
+    file.sync_all().expect("an open file");
+    file.seek(SeekFrom::Start(0)).expect("an open file");
+    let mut found = Vec::new();
+    file.read_to_end(&mut found).expect("an open file");
+    assert_eq!(found.len(), 400_000);
+    assert!(found[..300_000].iter().all(|&byte| byte == 7));
+    assert!(found[300_000..].iter().all(|&byte| byte == 8));
+    // The image of this moment has the orphan, and whoever mounts it next removes it.
+    let cut = image.copy();
+    drop(file);
+    mount.unmount();
+    judge_now(&image, &[]);
+    btrfs_check(cut.path());
+    let mount = BtrfuseMount::read_write(cut.path());
+    mount.unmount();
+    let orphans = run(Command::new("btrfs")
+        .args(["inspect-internal", "dump-tree", "-t", "5"])
+        .arg(cut.path()));
+    assert!(
+        !orphans.stdout.contains("ORPHAN_ITEM"),
+        "the orphan is still there"
+    );
+    judge_now(&cut, &[]);
+}
+
+#[test]
+fn one_image_is_mounted_once() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::read_write(image.path());
+    for options in ["", "ro"] {
+        let refused = BtrfuseMount::try_new(image.path(), options)
+            .err()
+            .expect("a second mount");
+        assert!(refused.words.contains("use"), "not who has it: {refused}");
+    }
+    mount.unmount();
+    // The kernel has it, through a loop device.
+    let mount = LoopMount::read_write(image.path());
+    let refused = BtrfuseMount::try_new(image.path(), "")
+        .err()
+        .expect("the kernel has it");
+    assert!(refused.words.contains("use"), "not who has it: {refused}");
+    mount.unmount();
+    // Two readers may share it.
+    let (one, two) = (
+        BtrfuseMount::read_only(image.path()),
+        BtrfuseMount::read_only(image.path()),
+    );
+    let refused = BtrfuseMount::try_new(image.path(), "")
+        .err()
+        .expect("readers have it");
+    assert!(refused.words.contains("use"), "not who has it: {refused}");
+    one.unmount();
+    two.unmount();
+}
+
+fn mount_in_background(image: &Path, place: &Path) -> btrfuse_test_support::Finished {
+    let mut command = Command::new(btrfuse_binary());
+    run_any(
+        command.arg("mount").arg(image).arg(place),
+        Duration::from_secs(60),
+    )
+}
+
+#[test]
+fn the_background_daemon_reports_its_start_and_umount_waits_for_its_end() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let folder = temp_dir();
+    let place = folder.path();
+    let started = mount_in_background(image.path(), place);
+    assert!(started.status.success(), "{}", started.output());
+    // Requests are answered at once.
+    let mut answers = Vec::new();
+    for number in 0..200 {
+        answers.push(fs::write(place.join(format!("file-{number}")), [9; 5000]));
+    }
+    run(Command::new(btrfuse_binary()).arg("umount").arg(place));
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    // No wait in between: umount came back at the durable end.
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    assert_eq!(
+        fs::read(mount.path().join("file-199")).expect("the last file"),
+        [9; 5000]
+    );
+    mount.unmount();
+
+    fs::write(image.path(), [0; 200_000]).expect("our own image");
+    let failed = mount_in_background(image.path(), place);
+    assert!(!failed.status.success(), "no superblock, and yet mounted");
+    let words = failed.stderr.trim();
+    assert!(
+        words.contains("superblock") || words.contains("btrfs"),
+        "not why: {words:?}"
+    );
+    assert_eq!(words.lines().count(), 1, "more than one sentence: {words}");
+}
