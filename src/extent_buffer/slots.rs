@@ -19,7 +19,7 @@ use crate::sync::{LazyLock, Mutex, OnceLock, RwLock, Weak};
 pub type Rules = super::protocol::Chosen;
 /// The rules that a slot lives by: any of them, in a lab build.
 #[cfg(feature = "race-lab")]
-pub type Rules = &'static dyn super::protocol::Protocol;
+pub type Rules = Kind;
 
 /// The rules of `kind`; builds that know only one have that one.
 #[cfg(not(feature = "race-lab"))]
@@ -31,7 +31,7 @@ pub fn rules(_kind: Kind) -> Rules {
 #[cfg(feature = "race-lab")]
 #[inline]
 pub fn rules(kind: Kind) -> Rules {
-    kind.rules()
+    kind
 }
 
 const FIRST_CHUNK: u32 = 64;
@@ -92,21 +92,25 @@ impl Slot {
         self.cache.load(Ordering::Relaxed) == cache && self.life.bytenr() == bytenr
     }
 
-    /// The rules that the slot lives by.
+    /// Which rules the slot lives by.
     #[inline]
-    pub fn rules(&self) -> Rules {
+    pub fn kind(&self) -> Kind {
         if cfg!(feature = "race-lab") {
             // Relaxed: ordered by the caller's count.
             let kind = self.kind.load(Ordering::Relaxed);
-            rules(
-                Kind::ALL
-                    .get(usize::from(kind))
-                    .copied()
-                    .unwrap_or(Kind::BUILD),
-            )
+            Kind::ALL
+                .get(usize::from(kind))
+                .copied()
+                .unwrap_or(Kind::BUILD)
         } else {
-            rules(Kind::BUILD)
+            Kind::BUILD
         }
+    }
+
+    /// The rules that the slot lives by.
+    #[inline]
+    pub fn rules(&self) -> Rules {
+        rules(self.kind())
     }
 
     /// The generation in the block's header, once UPTODATE.

@@ -48,7 +48,6 @@ pub struct Violation {
 impl Violation {
     /// Looks at a buffer whose count is 0.
     pub(super) fn of(slot: &Slot, broken: Broken, flags: Flags) -> Self {
-        use super::protocol::Protocol;
         Self {
             broken,
             bytenr: Logical(slot.life.bytenr()),
@@ -56,7 +55,7 @@ impl Violation {
             level: slot.level(),
             flags,
             refs: slot.life.refs(),
-            protocol: slot.rules().name(),
+            protocol: slot.kind().name(),
             thread: thread::current().name().unwrap_or("unnamed").to_owned(),
             events: slot.life.events().last(),
         }

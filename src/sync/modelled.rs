@@ -6,9 +6,9 @@
 
 use std::ops::{Deref, DerefMut};
 
-pub use loom::sync::Arc;
 pub use loom::thread;
-pub use std::sync::OnceLock;
+// Who owns a model's world is no part of what is explored.
+pub use std::sync::{Arc, OnceLock};
 
 /// Atomics and fences.
 pub mod atomic {

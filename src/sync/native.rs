@@ -4,7 +4,7 @@ pub use parking_lot::{
     Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard,
     RwLockWriteGuard,
 };
-pub use std::sync::{Arc, LazyLock, OnceLock, Weak, mpsc};
+pub use std::sync::{Arc, Barrier, LazyLock, OnceLock, Weak, mpsc};
 pub use std::thread;
 
 /// Atomics and fences.

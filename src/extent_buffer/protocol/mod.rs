@@ -7,6 +7,8 @@
 //!
 //! A move that can drop the last count returns [`Put`], and the caller owes what it says.
 
+#[cfg(feature = "race-lab")]
+mod dispatch;
 mod handshake;
 mod owned;
 mod unfixed;

@@ -1,0 +1,120 @@
+//! Protocols with one thing wrong. A checker that lets them pass checks nothing.
+
+use crate::extent_buffer::flags::{DIRTY, STALE, TREE_REF};
+use crate::extent_buffer::lifetime::Lifetime;
+use crate::extent_buffer::protocol::{Handshake, LookupPath, Owned, Protocol, Put};
+
+macro_rules! like {
+    ($base:ident: $(fn $name:ident($($arg:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {
+        $(fn $name(&self, $($arg: $kind),*) $(-> $result)? {
+            $base.$name($($arg),*)
+        })*
+    };
+}
+
+/// The handshake's lookup, but nothing between the test of STALE and the tree ref's: what a
+/// compiler would leave that took an empty lock section for nothing.
+#[derive(Debug)]
+pub struct LockSectionDeleted;
+
+impl Protocol for LockSectionDeleted {
+    fn name(&self) -> &'static str {
+        "handshake, lock section deleted"
+    }
+
+    fn found(&self, life: &Lifetime, _path: LookupPath) {
+        if life.has(STALE) {
+            // Here it was.
+        }
+        Handshake.found(life, LookupPath::Collision);
+    }
+
+    like! { Handshake:
+        fn try_get(life: &Lifetime) -> bool;
+        fn get(life: &Lifetime);
+        fn put(life: &Lifetime) -> Put;
+        fn put_stale(life: &Lifetime) -> Put;
+        fn revive(life: &Lifetime);
+        fn reclaim(life: &Lifetime, ours: &dyn Fn() -> bool) -> Option<Put>;
+        fn set_dirty(life: &Lifetime) -> bool;
+        fn clear_dirty(life: &Lifetime) -> bool;
+        fn begin_writeback(life: &Lifetime) -> bool;
+        fn end_writeback(life: &Lifetime);
+        fn refs_due(flags: u32, users: u32) -> u32;
+    }
+}
+
+/// The handshake, but neither lookup nor writer takes the tree ref again when it is gone.
+#[derive(Debug)]
+pub struct TreeRefNotTakenAgain;
+
+impl Protocol for TreeRefNotTakenAgain {
+    fn name(&self) -> &'static str {
+        "handshake, tree ref not taken again"
+    }
+
+    fn found(&self, life: &Lifetime, _path: LookupPath) {
+        if life.has(STALE) {
+            drop(life.lock());
+        }
+    }
+
+    fn set_dirty(&self, life: &Lifetime) -> bool {
+        !life.test_and_set(DIRTY)
+    }
+
+    like! { Handshake:
+        fn try_get(life: &Lifetime) -> bool;
+        fn get(life: &Lifetime);
+        fn put(life: &Lifetime) -> Put;
+        fn put_stale(life: &Lifetime) -> Put;
+        fn revive(life: &Lifetime);
+        fn reclaim(life: &Lifetime, ours: &dyn Fn() -> bool) -> Option<Put>;
+        fn clear_dirty(life: &Lifetime) -> bool;
+        fn begin_writeback(life: &Lifetime) -> bool;
+        fn end_writeback(life: &Lifetime);
+        fn refs_due(flags: u32, users: u32) -> u32;
+    }
+}
+
+/// Owned counts, but a flag is published before it is counted.
+#[derive(Debug)]
+pub struct FlagBeforeCount;
+
+impl FlagBeforeCount {
+    fn own(life: &Lifetime, flag: u32) -> bool {
+        if life.test_and_set(flag) {
+            return false;
+        }
+        life.increment();
+        true
+    }
+}
+
+impl Protocol for FlagBeforeCount {
+    fn name(&self) -> &'static str {
+        "owned, flag before count"
+    }
+
+    fn revive(&self, life: &Lifetime) {
+        life.clear(STALE);
+        Self::own(life, TREE_REF);
+    }
+
+    fn set_dirty(&self, life: &Lifetime) -> bool {
+        Self::own(life, DIRTY)
+    }
+
+    like! { Owned:
+        fn try_get(life: &Lifetime) -> bool;
+        fn found(life: &Lifetime, path: LookupPath);
+        fn get(life: &Lifetime);
+        fn put(life: &Lifetime) -> Put;
+        fn put_stale(life: &Lifetime) -> Put;
+        fn reclaim(life: &Lifetime, ours: &dyn Fn() -> bool) -> Option<Put>;
+        fn clear_dirty(life: &Lifetime) -> bool;
+        fn begin_writeback(life: &Lifetime) -> bool;
+        fn end_writeback(life: &Lifetime);
+        fn refs_due(flags: u32, users: u32) -> u32;
+    }
+}

@@ -1,0 +1,32 @@
+//! Reclaim takes an idle buffer while its block is looked up and written to.
+
+use super::{Origin, Role, Scenario, Where, World};
+use crate::extent_buffer::flags::{TREE_REF, UPTODATE};
+use crate::extent_buffer::protocol::Kind;
+
+/// "One count and not under IO" is as old an answer as the dropper's, and no STALE tells the
+/// finder to wait: the fix of 2015 doesn't reach here.
+pub const RECLAIM_AND_REUSER: Scenario = Scenario {
+    letter: 'C',
+    title: "reclaim of an idle buffer meets its reuser",
+    origin: Some(Origin {
+        year: 2012,
+        commit: "594831c4b232",
+        subject: "Btrfs: fix potential race in extent buffer freeing",
+    }),
+    setup: |world| world.begin(0, UPTODATE | TREE_REF),
+    roles: &[
+        Role {
+            name: "reclaim",
+            run: World::reclaim,
+        },
+        Role {
+            name: "reuser",
+            run: World::reuse_block,
+        },
+    ],
+    loses: &[
+        (Kind::Unfixed, Where::Everywhere),
+        (Kind::Handshake, Where::Everywhere),
+    ],
+};
