@@ -87,11 +87,21 @@ pub struct Bench {
     pub ctx: Arc<TreeContext>,
     pub disk: Arc<Disk>,
     refs: Mutex<Refs>,
+    /// The roots of the last commit: what a crash falls back to.
+    durable: Mutex<Vec<(Key, RootNode)>>,
 }
 
-/// The protocols that this build can try.
+/// The protocols that this build can try and that must hold.
 pub fn protocols() -> Vec<Kind> {
-    vec![Kind::BUILD]
+    let mut all = vec![Kind::BUILD];
+    if cfg!(feature = "race-lab") {
+        all.extend(
+            Kind::ALL
+                .iter()
+                .filter(|&&kind| kind != Kind::BUILD && kind != Kind::Unfixed),
+        );
+    }
+    all
 }
 
 impl Bench {
@@ -139,6 +149,7 @@ impl Bench {
             ctx,
             disk,
             refs: Mutex::default(),
+            durable: Mutex::default(),
         };
         let trans = bench.ctx.transactions.join().unwrap();
         for objectid in [ROOT_TREE_OBJECTID, EXTENT_TREE_OBJECTID, 5] {
@@ -178,11 +189,45 @@ impl Bench {
         assert!(trans.transaction().delayed_refs.is_empty());
         let pinned = self.ctx.space.take_pinned();
         let dirty = commit.transaction().dirty_blocks.take_sorted();
+        let roots = self.ctx.roots.loaded();
+        let roots = roots.iter().map(|root| (root.key, root.node())).collect();
         commit.unblock();
         self.ctx.cache.write_out(&dirty, commit.transid()).unwrap();
+        *self.durable.lock() = roots;
         commit.super_written();
         self.ctx.space.unpin(&pinned);
         commit.finish();
+    }
+
+    /// Writes what is dirty now, as memory pressure does.
+    pub fn write_early(&self) {
+        let trans = self.join();
+        let dirty = trans.transaction().dirty_blocks.sorted();
+        self.ctx.cache.write_out(&dirty, trans.transid()).unwrap();
+    }
+
+    /// The items of a tree as a mount after a crash would find them: from the disk alone, by the
+    /// roots of the last commit.
+    pub fn items_after_a_crash(&self, objectid: u64) -> Vec<(Key, Vec<u8>)> {
+        let backing = OnDisk {
+            disk: self.disk.clone(),
+            nodesize: self.ctx.nodesize,
+        };
+        let ctx = TreeContext::new(
+            Cache::over(Box::new(backing), 1 << 20, Kind::BUILD),
+            self.ctx.space.clone(),
+            TransactionManager::new(Generation(0)),
+            self.ctx.check.clone(),
+        );
+        let mut items = Vec::new();
+        for &(key, node) in self.durable.lock().iter() {
+            let root = Root::new(key, node, RootItem::new_zeroed());
+            ctx.verify_tree(&root).unwrap();
+            if key.objectid == objectid {
+                items = items_of(&ctx, &root);
+            }
+        }
+        items
     }
 
     pub fn run_refs(&self, trans: &TransHandle) {
@@ -333,14 +378,18 @@ impl Bench {
     }
 
     pub fn items(&self, root: &Root) -> Vec<(Key, Vec<u8>)> {
-        let mut all = Vec::new();
-        let mut cursor = self.ctx.search(root, &Key::MIN).unwrap();
-        while let Some((key, data)) = cursor.item() {
-            all.push((key, data.to_vec()));
-            cursor.next().unwrap();
-        }
-        all
+        items_of(&self.ctx, root)
     }
+}
+
+fn items_of(ctx: &TreeContext, root: &Root) -> Vec<(Key, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut cursor = ctx.search(root, &Key::MIN).unwrap();
+    while let Some((key, data)) = cursor.item() {
+        all.push((key, data.to_vec()));
+        cursor.next().unwrap();
+    }
+    all
 }
 
 fn data_ref(

@@ -82,6 +82,7 @@ fn storm(nodesize: u32, cache_blocks: u64, protocol: Kind, rounds: u64, ids: u64
             while !stop.load(Ordering::Relaxed) {
                 bench.commit();
                 thread::sleep(Duration::from_millis(3));
+                bench.write_early();
                 // And refs that are run while writers queue more.
                 bench.run_refs(&bench.join());
             }
@@ -101,6 +102,7 @@ fn storm(nodesize: u32, cache_blocks: u64, protocol: Kind, rounds: u64, ids: u64
     committer.join().unwrap();
     bench.commit();
     bench.verify();
+    assert_eq!(bench.items_after_a_crash(5), bench.items(&bench.root(5)));
     assert_eq!(
         bench.items(&bench.root(5)),
         model.into_iter().collect::<Vec<_>>()

@@ -23,6 +23,7 @@ enum Step {
     Rekey { id: u64 },
     Commit,
     RunRefs,
+    WriteEarly,
 }
 
 fn key(id: u64) -> Key {
@@ -50,6 +51,7 @@ fn step(ids: u64, size_max: usize) -> impl Strategy<Value = Step> {
         2 => id.prop_map(|id| Step::Rekey { id }),
         1 => Just(Step::Commit),
         1 => Just(Step::RunRefs),
+        1 => Just(Step::WriteEarly),
     ]
 }
 
@@ -143,6 +145,7 @@ fn apply(bench: &Bench, root: &Arc<Root>, model: &mut Model, step: &Step, salt: 
             }
         }
         Step::RunRefs => bench.run_refs(&trans),
+        Step::WriteEarly => bench.write_early(),
         Step::Commit => unreachable!("handled above"),
     }
 }
@@ -193,13 +196,22 @@ proptest! {
             let bench = Bench::new(4096, if tight { 40 } else { 4000 }, protocol);
             let root = bench.root(5);
             let mut model = Model::new();
+            let mut durable = Model::new();
             for (salt, step) in steps.iter().enumerate() {
+                if let Step::Commit = step {
+                    // Whatever was done and written since, a crash falls back to the last one.
+                    let left = bench.items_after_a_crash(5);
+                    prop_assert!(left.iter().map(|(k, d)| (k, d)).eq(durable.iter()));
+                    durable.clone_from(&model);
+                }
                 apply(&bench, &root, &mut model, step, salt);
             }
             compare(&bench, &root, &model);
             bench.commit();
             bench.verify();
             compare(&bench, &root, &model);
+            let left = bench.items_after_a_crash(5);
+            prop_assert!(left.iter().map(|(k, d)| (k, d)).eq(model.iter()));
             // And down to nothing.
             let trans = bench.join();
             bench.ctx.delete_range(&trans, &root, Key::MIN..=Key::MAX).unwrap();
