@@ -113,6 +113,18 @@ impl FreeRanges {
         before - self.bytes
     }
 
+    /// The parts of `[at, at + len)` that are free.
+    pub fn intersection(&self, at: u64, len: u64) -> Vec<(u64, u64)> {
+        let end = at + len;
+        let from = self.containing(at).map_or(at, |(start, _)| start);
+        let hit = self.by_start.range(from..end);
+        hit.map(|(&start, &len)| {
+            let cut = start.max(at);
+            (cut, (start + len).min(end) - cut)
+        })
+        .collect()
+    }
+
     /// The smallest range that holds `want` bytes, lowest first among equals.
     pub fn best_fit(&self, want: u64) -> Option<(u64, u64)> {
         self.by_len
@@ -210,6 +222,8 @@ mod tests {
                     ranges.longest(),
                     expected.iter().map(|range| range.1).max().unwrap_or(0)
                 );
+                let inside: u64 = ranges.intersection(50, 100).iter().map(|range| range.1).sum();
+                prop_assert_eq!(inside, model[50..150].iter().filter(|&&free| free).count() as u64);
                 for want in [1, 7, 30] {
                     prop_assert_eq!(
                         ranges.best_fit(want).map(|range| range.1),

@@ -9,6 +9,7 @@
 //! was never written goes from *reserved* straight back to *free*.
 
 mod chunk;
+mod chunk_space;
 mod device_space;
 mod free_ranges;
 mod group;
@@ -16,16 +17,18 @@ mod kind;
 mod pinned;
 mod reserve;
 mod space;
+mod state;
 mod statfs;
 mod superblocks;
 
 pub use chunk::NewChunk;
+pub use chunk_space::EmptyGroup;
 pub use device_space::DeviceSpace;
 pub use free_ranges::FreeRanges;
 pub use group::{BlockGroup, GroupUsage};
 pub use kind::{Kind, Profile, TreeSpace};
 pub use pinned::PinnedSet;
 pub use reserve::{DataReservation, MetaReservation, Reclaim, Steal};
-pub use space::{EmptyGroup, MapChunk, Space, SpaceConfig};
+pub use space::{MapChunk, Space, SpaceConfig};
 pub use statfs::{PoolNumbers, SpaceNumbers};
 pub use superblocks::superblock_ranges;

@@ -7,7 +7,7 @@
 //! The global reserve is kept for the commit's own trees. Operations that free space
 //! ([`Steal::Yes`]) may dip into it, so that `rm` works on a full filesystem.
 
-use super::space::{METADATA, State};
+use super::state::{METADATA, State};
 use super::{Kind, Space};
 use crate::error::{Error, Result};
 use crate::sync::{Arc, Weak};

@@ -1,11 +1,13 @@
 //! The allocator against a model of single sectors, and its refusals.
 
 use super::*;
+use crate::allocator::superblocks::STRIPE_LEN;
 use crate::allocator::{Reclaim, Steal};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::units::GIB;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const NODE: u64 = 16 << 10;
 const SECTOR: u64 = 4 << 10;

@@ -2,7 +2,7 @@
 //!
 //! Owns: the sums as the kernel's `statfs` forms them.
 
-use super::space::{DATA, METADATA, SYSTEM};
+use super::state::{DATA, METADATA, SYSTEM};
 use super::{GroupUsage, Kind, Space};
 use crate::units::MIB;
 
@@ -79,7 +79,9 @@ impl Space {
         let room = state.room(data_kind);
         let mut available = data_free.saturating_sub(data.promised) + room;
         // Without metadata no file can be made, however much room there is for contents.
-        let metadata_left = metadata.free + state.room(Kind::Metadata);
+        let usage = metadata.usage;
+        let metadata_taken = usage.used + usage.reserved + usage.pinned + usage.superblocks;
+        let metadata_left = metadata.total - metadata_taken + state.room(Kind::Metadata);
         if !state.mixed && metadata_left < state.global_reserve + MIB {
             available = 0;
         }
