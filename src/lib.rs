@@ -26,6 +26,8 @@ pub mod allocator;
 pub mod btree;
 #[cfg(not(btrfuse_model))]
 pub mod cli;
+#[cfg(not(btrfuse_model))]
+pub mod commit;
 pub mod error;
 pub mod extent_buffer;
 #[cfg(not(btrfuse_model))]

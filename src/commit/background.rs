@@ -1,0 +1,159 @@
+//! The thread that commits by itself: after an interval, when dirty blocks fill the cache, when
+//! delayed refs pile up.
+//!
+//! Owns: one thread and its wake-ups. Invariant: it ends before [`Committer::shutdown`] returns,
+//! and it never keeps the committer alive.
+
+use super::committer::Committer;
+use crate::error::Result;
+use crate::sync::{Arc, Condvar, Mutex, Weak, thread};
+use std::time::{Duration, Instant};
+
+/// From so many heads on they are run without waiting for a commit.
+const HEADS_MAX: usize = 50_000;
+/// How often the thread looks at what nobody wakes it for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct Wishes {
+    stop: bool,
+    write_early: bool,
+}
+
+#[derive(Default)]
+struct Bell {
+    wishes: Mutex<Wishes>,
+    rung: Condvar,
+}
+
+impl Bell {
+    fn wait_for_stop(&self) {
+        let mut wishes = self.wishes.lock();
+        while !wishes.stop {
+            self.rung.wait(&mut wishes);
+        }
+    }
+}
+
+/// The running thread.
+pub(super) struct Background {
+    bell: Arc<Bell>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Background {
+    /// A committer that nobody shut down: its thread must not outlive it for long.
+    fn drop(&mut self) {
+        self.bell.wishes.lock().stop = true;
+        self.bell.rung.notify_all();
+    }
+}
+
+impl Committer {
+    /// Starts the thread that commits every `interval`.
+    pub(super) fn start_background(self: &Arc<Self>, interval: Duration) -> Result<()> {
+        let bell = Arc::new(Bell::default());
+        let on_pressure = bell.clone();
+        self.ctx.cache.on_dirty_pressure(move || {
+            on_pressure.wishes.lock().write_early = true;
+            on_pressure.rung.notify_all();
+        });
+        let weak = Arc::downgrade(self);
+        let for_thread = bell.clone();
+        let thread = thread::Builder::new()
+            .name("btrfuse-commit".into())
+            .spawn(move || run(&weak, &for_thread, interval))
+            .map_err(|error| crate::Error::device("start the commit thread", error))?;
+        *self.background.lock() = Some(Background {
+            bell,
+            thread: Some(thread),
+        });
+        Ok(())
+    }
+
+    /// Commits a last time and ends the thread. Later calls only commit.
+    pub fn shutdown(&self) -> Result<()> {
+        if let Some(mut background) = self.background.lock().take()
+            && let Some(thread) = background.thread.take()
+        {
+            drop(background);
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                log::error!("the commit thread panicked");
+            }
+        }
+        if self.read_only.is_some() {
+            return Ok(());
+        }
+        self.commit()
+    }
+
+    /// Called by writers before they join: when delayed refs pile up, it is their turn to work.
+    pub fn throttle(&self) -> Result<()> {
+        let waiting = self.ctx.transactions.running().delayed_refs.len();
+        if waiting <= HEADS_MAX * 2 {
+            return Ok(());
+        }
+        let trans = self.ctx.transactions.join()?;
+        self.run_heads(&trans, 256)
+    }
+
+    /// Writes the running transaction's dirty blocks: they become clean and may leave the cache.
+    /// Whoever changes one again copies it first.
+    pub fn write_early(&self) -> Result<()> {
+        let running = self.ctx.transactions.running();
+        let blocks = running.dirty_blocks.sorted();
+        log::debug!(
+            "{} dirty blocks are written before their commit",
+            blocks.len()
+        );
+        self.ctx.cache.write_out(&blocks, running.transid())
+    }
+}
+
+fn run(committer: &Weak<Committer>, bell: &Bell, interval: Duration) {
+    let mut last = Instant::now();
+    loop {
+        let mut wishes = bell.wishes.lock();
+        if !wishes.stop && !wishes.write_early {
+            let left = interval.saturating_sub(last.elapsed()).min(LOOK_EVERY);
+            bell.rung.wait_for(&mut wishes, left);
+        }
+        if wishes.stop {
+            return;
+        }
+        let write_early = std::mem::take(&mut wishes.write_early);
+        drop(wishes);
+        let Some(committer) = committer.upgrade() else {
+            return;
+        };
+        if committer.ctx.transactions.check().is_err() {
+            // Nothing will ever be written again: only the end is waited for.
+            drop(committer);
+            bell.wait_for_stop();
+            return;
+        }
+        let result = if last.elapsed() >= interval {
+            last = Instant::now();
+            committer.commit()
+        } else if write_early {
+            committer.write_early()
+        } else if committer.ctx.transactions.running().delayed_refs.len() > HEADS_MAX {
+            committer.run_waiting()
+        } else {
+            Ok(())
+        };
+        if let Err(error) = result {
+            log::error!("background commit: {error}");
+            if committer.ctx.transactions.check().is_ok() {
+                committer.abort(&error);
+            }
+        }
+    }
+}
+
+impl Committer {
+    fn run_waiting(&self) -> Result<()> {
+        let trans = self.ctx.transactions.join()?;
+        self.run_heads(&trans, HEADS_MAX / 2)
+    }
+}

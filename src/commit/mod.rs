@@ -1,0 +1,31 @@
+//! Opening a filesystem, and making its transactions durable.
+//!
+//! Owns: what is *about* the trees rather than in them: extent references, free space, block
+//! groups, chunks, checksums, root items and the superblock. Never: files and directories.
+//!
+//! [`open`] reads an image into an [`Engine`]. [`Committer`] drives a commit: delayed refs to a
+//! fixpoint, then blocks, flush, superblocks, flush. docs/transactions.md has the argument why
+//! a crash at any moment is harmless.
+
+mod background;
+mod block_groups;
+mod committer;
+mod csums;
+mod engine;
+mod extent_record;
+mod extent_tree;
+mod free_space_delta;
+mod free_space_items;
+mod free_space_tree;
+mod hooks;
+mod open;
+mod open_space;
+mod quota;
+mod roots;
+mod states;
+
+pub use committer::{CommitCounters, Committer};
+pub use csums::{CsumRun, Csums};
+pub use engine::{Engine, OpenOptions};
+pub use hooks::CommitHooks;
+pub use open::open;
