@@ -1,0 +1,246 @@
+//! The same shell script on the kernel's mount and on ours: every word that the tools print and
+//! every exit code must be the same, and afterwards the kernel must see the same tree on both
+//! images. Covers what stories leave out: ACLs, other users, attributes of lsattr, limits.
+
+use btrfuse_test_support::compare::assert_same;
+use btrfuse_test_support::{
+    BtrfuseMount, Image, LoopMount, Manifest, Rules, btrfs_check, run_any, walk,
+};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// `say COMMAND` prints the exit code; `as_nobody COMMAND` runs as a user without any rights.
+const PRELUDE: &str = r#"
+export LC_ALL=C TZ=UTC
+umask 022
+say() { "$@"; echo "-> $?"; }
+as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+show() { stat -c '%n %F %a %u:%g %s %h' "$@"; }
+"#;
+
+fn play(on: &Path, script: &str) -> String {
+    let finished = run_any(
+        Command::new("bash")
+            .arg("-c")
+            .arg(format!("{PRELUDE}{script}"))
+            .current_dir(on),
+        Duration::from_secs(100),
+    );
+    format!("{}\n--- stderr\n{}", finished.stdout, finished.stderr)
+}
+
+fn seen_by_the_kernel(image: &Image) -> Manifest {
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    let walked = walk(mount.path());
+    mount.unmount();
+    walked
+}
+
+#[track_caller]
+fn same_on_both(script: &str) {
+    let theirs = Image::mkfs_btrfs(300, &[]);
+    let mount = LoopMount::read_write(theirs.path());
+    let expected = play(mount.path(), script);
+    mount.unmount();
+    let ours = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::new(ours.path(), "subvolid=5,allow_other");
+    let found = play(mount.path(), script);
+    mount.unmount();
+    for tool in ["command not found", "No such file or directory: "] {
+        assert!(!expected.contains(tool), "a tool is missing:\n{expected}");
+    }
+    for (at, (was, is)) in expected.lines().zip(found.lines()).enumerate() {
+        assert_eq!(
+            was, is,
+            "line {at}: the kernel (left), we (right); all of ours:\n{found}"
+        );
+    }
+    assert_eq!(
+        expected.lines().count(),
+        found.lines().count(),
+        "{expected}\n=====\n{found}"
+    );
+    let rules = Rules {
+        without: vec!["mtime_ns", "btime_ns"],
+        ..Rules::all()
+    };
+    let (expected, found) = (seen_by_the_kernel(&theirs), seen_by_the_kernel(&ours));
+    assert_same("the kernel's image against ours", &expected, &found, &rules);
+}
+
+#[test]
+fn acls_are_inherited_and_agree_with_modes() {
+    same_on_both(
+        r#"
+        mkdir d; say setfacl -m u:1000:rwx,g:5:r-x,d:u:1000:rw,d:g:5:r d
+        getfacl -R d
+        touch d/file; mkdir d/sub; mkfifo d/pipe; ln -s nowhere d/link
+        getfacl -R d; show d d/*
+        chmod 640 d/file; chmod 700 d/sub; getfacl d/file d/sub; show d/*
+        say setfacl -m m::--- d/file; getfacl d/file; show d/file
+        say setfacl -b d/file; getfacl d/file
+        say setfacl -k d; getfacl d; mkdir d/later; getfacl d/later
+        (umask 077; mkdir n; touch n/x; setfacl -m d:o::rwx n; touch n/y; mkdir n/z); show n n/*
+        touch only-nobody; chmod 000 only-nobody; setfacl -m u:65534:r only-nobody
+        say as_nobody cat only-nobody; say as_nobody sh -c 'echo >> only-nobody'
+        getfattr -d -m - --absolute-names d n only-nobody
+        "#,
+    );
+}
+
+#[test]
+fn other_users_may_what_modes_allow() {
+    same_on_both(
+        r#"
+        mkdir open closed sticky setgid; chmod 777 open; chmod 700 closed; chmod 1777 sticky
+        chgrp 5 setgid; chmod 2777 setgid
+        echo secret > closed/f; chmod 644 closed/f; echo root > sticky/root; echo r > open/root
+        say as_nobody cat closed/f; say as_nobody ls closed
+        say as_nobody touch open/mine; say as_nobody mkdir open/dir; show open/*
+        say as_nobody rm -f open/root; say as_nobody rm -f sticky/root
+        say as_nobody touch sticky/mine; say as_nobody mv sticky/mine sticky/moved
+        say as_nobody mv sticky/root sticky/stolen; ls sticky
+        say as_nobody touch setgid/f; say as_nobody mkdir setgid/d; touch setgid/r; show setgid/*
+        say as_nobody chmod 2755 setgid/f; show setgid/f
+        say as_nobody chown 0 open/mine; say as_nobody chgrp 5 open/mine
+        say as_nobody chmod 4711 open/mine; show open/mine
+        echo x > suid; chmod 6777 suid; say as_nobody sh -c 'echo y >> suid'; show suid
+        chmod 6777 suid; echo root >> suid; show suid; chown 1:1 suid; show suid
+        chmod 6777 suid; say as_nobody truncate -s 1 suid; show suid
+        say as_nobody mknod open/null c 1 3; say as_nobody mkfifo open/pipe
+        say as_nobody touch -d 2001-01-01 suid; say as_nobody touch suid
+        say as_nobody ln open/mine open/second; say as_nobody ln suid open/linked; show open/*
+        say as_nobody setfattr -n trusted.x -v 1 open/mine
+        say as_nobody setfattr -n user.x -v 1 open/mine
+        say as_nobody getfattr -d -m - open/mine
+        "#,
+    );
+}
+
+#[test]
+fn immutable_and_append_only_files_stay_what_they_are() {
+    same_on_both(
+        r#"
+        echo one > f; echo one > a; mkdir d; touch d/x
+        say chattr +i f; say chattr +a a; say chattr +i d; lsattr -d f a d
+        say sh -c 'echo two > f'; say sh -c 'echo two >> f'; say rm -f f; say mv f g
+        say ln f h; say chmod 600 f; say touch f; say truncate -s 0 f; say setfattr -n user.x f
+        say sh -c 'echo two >> a'; say sh -c 'echo two > a'; say truncate -s 0 a; say rm -f a
+        say touch d/new; say rm -f d/x; say sh -c 'echo inside >> d/x'; cat f a d/x
+        say chattr -i f; say chattr -a a; say chattr -i d; say rm -f f a d/x; ls -R
+        touch c; say chattr +C c; lsattr c; say chattr +d c; lsattr c; say chattr +A c; lsattr c
+        mkdir nocow; chattr +C nocow; touch nocow/inherits; lsattr nocow; echo data > nocow/inherits
+        "#,
+    );
+}
+
+#[test]
+fn extended_attributes_have_the_same_limits() {
+    same_on_both(
+        r#"
+        touch f; mkdir d; ln -s f l; mkfifo p
+        say setfattr -n user.a -v 1 f; say setfattr -n user.a -v 2 d; say setfattr -n user.a f
+        say setfattr -h -n user.a -v 1 l; say setfattr -h -n trusted.a -v 1 l
+        say setfattr -n user.a -v 1 p; say setfattr -n trusted.p -v 1 p
+        say setfattr -n nothing.a -v 1 f; say setfattr -n user. -v 1 f
+        say setfattr -n "user.$(printf 'n%.0s' $(seq 250))" -v long f
+        say setfattr -n "user.$(printf 'n%.0s' $(seq 251))" -v long f
+        v=$(printf 'v%.0s' $(seq 15000)); say setfattr -n user.big -v "$v" f
+        say setfattr -n user.big -v "$v$v" f
+        say setfattr -x user.none f; say setfattr -x user.a f
+        say setfattr -n security.thing -v 1 f
+        say setfattr -n system.thing -v 1 f
+        for n in $(seq 100); do setfattr -n user.many-$n -v "value-$n" d; done
+        for f in f d p; do getfattr -d -m - $f | sort; done; getfattr -h -d -m - l | sort
+        "#,
+    );
+}
+
+#[test]
+fn names_and_targets_have_the_same_limits() {
+    same_on_both(
+        r#"
+        n=$(printf 'n%.0s' $(seq 255)); say touch "$n"; say touch "${n}n"; say mkdir "${n}n"
+        ls | wc -c
+        t=$(printf 't%.0s' $(seq 4094)); say ln -s "$t" long; say ln -s "$t$t" longer
+        readlink long | wc -c; say touch $'odd\nname \\ \x01'; say touch "ä ß 雪"; ls -b
+        say mkdir -p $(printf 'deep/%.0s' $(seq 100)); find deep | wc -l
+        say rmdir deep; say rmdir long; say rm -f deep; say mkdir "$n"; say mv deep deep/deep/in
+        say mkdir -m 1777 m; say mkdir m/..; say rmdir m/.; say ln m hard; show m
+        say cat m; say sh -c 'echo > m'; say ls long/; say cat nothing
+        "#,
+    );
+}
+
+#[test]
+fn sizes_and_holes_are_the_same() {
+    same_on_both(
+        r#"
+        truncate -s 1T t; show t; say truncate -s 8191P t; show t; say truncate -s 0 t
+        say sh -c 'echo end | dd of=t bs=1 seek=5000000000 status=none'; show t
+        head -c 100000 /dev/zero | tr '\0' 'x' > f; sync f; stat -c '%b %B' f
+        say fallocate -p -o 8192 -l 40000 f; sync f; stat -c '%b' f; cksum f
+        say fallocate -z -o 50000 -l 10000 f; cksum f; say fallocate -l 300000 f; show f; cksum f
+        say fallocate -n -o 1000000 -l 100000 f; sync f; show f; stat -c '%b' f; cksum f
+        say fallocate -c -o 0 -l 4096 f; say fallocate -i -o 0 -l 4096 f
+        truncate -s 70000 f; sync f; stat -c '%b' f; cksum f; truncate -s 200000 f; cksum f
+        echo small > s; sync s; stat -c '%b' s; truncate -s 2000 s; sync s; stat -c '%b' s
+        truncate -s 10 s; sync s; stat -c '%b' s; cksum s; truncate -s 5000 s; cksum s
+        for n in 1 2047 2048 2049 4095 4096 4097; do
+            head -c $n /dev/zero | tr '\0' 'y' > i$n; sync i$n; stat -c '%n %b %s' i$n
+        done
+        cp --sparse=always t t2; sync t2; cmp t t2; cp f f2; cmp f f2
+        "#,
+    );
+}
+
+#[test]
+fn locks_exec_and_open_files_behave() {
+    same_on_both(
+        r#"
+        touch l; (flock -n 9 && say flock -n l true; ) 9>l; say flock -n l true
+        cp /bin/true ./run; say ./run; cp /bin/sleep ./busy; ./busy 5 & sleep 0.3
+        say sh -c 'echo >> busy'; kill %1; wait %1 2>/dev/null; show run
+        exec 8>gone; rm gone; echo still >&8; say cat /proc/self/fd/8; exec 8>&-
+        mkdir cwd; (cd cwd; rmdir ../cwd; say touch x; say ls)
+        mkdir many; (cd many; seq 3000 | xargs touch; ls | wc -l; rm -r ../many; ls | wc -l)
+        say mkdir many; say ls -a many
+        "#,
+    );
+}
+
+/// A tree of real files, made by a tool that people use.
+#[test]
+fn a_copied_tree_is_the_same_tree() {
+    let source = "/usr/include";
+    let image = Image::mkfs_btrfs(600, &[]);
+    let mount = BtrfuseMount::read_write(image.path());
+    let same = |on: &Path| {
+        let mut diff = Command::new("diff");
+        diff.args(["-r", "--no-dereference", source])
+            .arg(on.join("include"));
+        let finished = run_any(&mut diff, Duration::from_secs(120));
+        assert!(finished.status.success(), "{}", finished.output());
+    };
+    btrfuse_test_support::run(Command::new("cp").args(["-a", source]).arg(mount.path()));
+    same(mount.path());
+    let ours = walk(mount.path());
+    assert!(
+        ours.0.len() > 500,
+        "{source} has only {} files",
+        ours.0.len()
+    );
+    mount.unmount();
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    same(mount.path());
+    assert_same(
+        "the kernel's mount",
+        &walk(mount.path()),
+        &ours,
+        &Rules::fuse(),
+    );
+    mount.unmount();
+}
