@@ -41,7 +41,7 @@ impl TreeContext {
                 if let Some(held) = path.take(level)
                     && let Guard::Write(emptied) = held.guard
                 {
-                    self.free_block(trans, root, emptied, true);
+                    self.free_emptied(trans, root, emptied);
                 }
                 Ok(())
             }
@@ -86,7 +86,7 @@ impl TreeContext {
             if let Some(held) = path.take(0)
                 && let Guard::Write(emptied) = held.guard
             {
-                self.free_block(trans, root, emptied, true);
+                self.free_emptied(trans, root, emptied);
             }
             return Ok(());
         }
@@ -101,7 +101,7 @@ impl TreeContext {
             move_items(&mut right, 0, count, block, end);
             let (parent, slot) = path.writable(1)?;
             node::delete(parent, slot + 1, 1);
-            self.free_block(trans, root, right, true);
+            self.free_emptied(trans, root, right);
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl TreeContext {
                     if let Some(held) = path.take(level)
                         && let Guard::Write(emptied) = held.guard
                     {
-                        self.free_block(trans, root, emptied, true);
+                        self.free_emptied(trans, root, emptied);
                     }
                     path.hold(Guard::Write(sibling));
                 }
@@ -161,7 +161,7 @@ impl TreeContext {
                     move_ptrs(&mut sibling, 0, theirs, block, count);
                     let (parent, _) = path.writable(level + 1)?;
                     node::delete(parent, sibling_slot, 1);
-                    self.free_block(trans, root, sibling, true);
+                    self.free_emptied(trans, root, sibling);
                 }
                 (false, true) => {
                     move_ptrs(&mut sibling, theirs / 2, theirs - theirs / 2, block, 0);
@@ -205,7 +205,7 @@ impl TreeContext {
         if let Some(held) = path.take(level)
             && let Guard::Write(top) = held.guard
         {
-            self.free_block(trans, root, top, true);
+            self.free_emptied(trans, root, top);
         }
         path.root_level = path.hold(Guard::Write(child));
         Ok(())

@@ -166,6 +166,12 @@ impl TreeContext {
         }
     }
 
+    /// Frees a block that the tree has no use for any more.
+    pub(super) fn free_emptied(&self, trans: &TransHandle, root: &Root, block: WriteGuard) {
+        self.free_block(trans, root, block, true);
+        root.sub_used(u64::from(self.nodesize));
+    }
+
     /// The block that a pointer names, without I/O if possible.
     pub(super) fn cached(&self, at: Logical) -> Option<EbRef> {
         self.cache.find(at)

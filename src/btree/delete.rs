@@ -114,7 +114,7 @@ impl TreeContext {
             if let Some(held) = path.take(0)
                 && let Guard::Write(emptied) = held.guard
             {
-                self.free_block(trans, root, emptied, true);
+                self.free_emptied(trans, root, emptied);
             }
             return Ok(());
         }

@@ -104,6 +104,20 @@ impl Root {
         *item
     }
 
+    /// The tree has got new blocks (a copy takes its original's place and counts nothing).
+    pub(super) fn add_used(&self, bytes: u64) {
+        let mut item = self.item.lock();
+        let used = item.bytes_used.get().saturating_add(bytes);
+        item.bytes_used.set(used);
+    }
+
+    /// The tree has lost blocks.
+    pub(super) fn sub_used(&self, bytes: u64) {
+        let mut item = self.item.lock();
+        let used = item.bytes_used.get().saturating_sub(bytes);
+        item.bytes_used.set(used);
+    }
+
     /// Whether snapshots of this tree can exist.
     pub fn is_shareable(&self) -> bool {
         self.shareable
@@ -150,6 +164,7 @@ impl TreeContext {
             bytenr: leaf.bytenr(),
             ..nowhere
         });
+        root.add_used(u64::from(self.nodesize));
         self.roots.insert(root.clone());
         trans.transaction().add_dirty_root(root.objectid);
         Ok(root)

@@ -152,6 +152,7 @@ impl TreeContext {
             level,
         });
         trans.transaction().add_dirty_root(root.objectid);
+        root.add_used(u64::from(self.nodesize));
         path.hold(Guard::Write(new));
         path.root_level = level;
         Ok(())
@@ -184,6 +185,7 @@ impl TreeContext {
         let at = right.bytenr();
         let (parent, slot) = path.writable(level + 1)?;
         node::insert(parent, slot + 1, &first_key, at, trans.transid());
+        root.add_used(u64::from(self.nodesize));
         if *key >= first_key {
             path.level(level + 1).slot += 1;
             path.hold(Guard::Write(right));
@@ -217,6 +219,7 @@ impl TreeContext {
         let at = right.bytenr();
         let (parent, slot) = path.writable(1)?;
         node::insert(parent, slot + 1, &first_key, at, trans.transid());
+        root.add_used(u64::from(self.nodesize));
         if room.slot >= cut {
             path.level(1).slot += 1;
             path.hold(Guard::Write(right));
@@ -261,6 +264,7 @@ impl TreeContext {
         let (parent, slot) = path.writable(1)?;
         node::insert(parent, slot + 1, &own_key, own_at, trans.transid());
         node::insert(parent, slot + 2, &behind_key, right_at, trans.transid());
+        root.add_used(2 * u64::from(self.nodesize));
         path.level(1).slot += 1;
         path.hold(Guard::Write(own));
         path.level(0).slot = 0;

@@ -302,7 +302,15 @@ impl Bench {
         let mut want: Refs = BTreeMap::new();
         let mut seen = BTreeMap::new();
         for root in self.ctx.roots.loaded() {
-            self.ctx.verify_tree(&root).unwrap();
+            let summary = self.ctx.verify_tree(&root).unwrap();
+            let blocks = summary.leaves + summary.nodes;
+            let bytes_used = root.item().bytes_used.get();
+            assert_eq!(
+                bytes_used,
+                blocks * u64::from(self.ctx.nodesize),
+                "{}",
+                root.objectid
+            );
             let node = root.node();
             *want
                 .entry((

@@ -4,3 +4,4 @@ mod bench;
 mod concurrent;
 mod contents;
 mod sharing;
+mod speed;

@@ -56,6 +56,7 @@ impl Bench {
             copy.set_node(RootNode { bytenr: at, ..node });
             source.set_last_snapshot(trans.transid());
             copy.set_last_snapshot(trans.transid());
+            copy.item().bytes_used = source.item().bytes_used;
         });
     }
 
