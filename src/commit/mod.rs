@@ -18,6 +18,7 @@ mod free_space_delta;
 mod free_space_items;
 mod free_space_tree;
 mod hooks;
+pub mod mkfs;
 mod open;
 mod open_space;
 mod quota;
