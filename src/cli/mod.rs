@@ -6,6 +6,7 @@
 mod ask;
 mod failure;
 mod generate;
+mod mkfs;
 mod mountinfo;
 pub mod options;
 pub mod size;
@@ -28,6 +29,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Mkfs(mkfs::Args),
     Umount(umount::Args),
     Sync(sync::Args),
     #[command(hide = true)]
@@ -36,6 +38,7 @@ enum Command {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Mkfs(args) => mkfs::run(args),
         Command::Umount(args) => umount::run(args),
         Command::Sync(args) => sync::run(args),
         Command::Generate(args) => generate::run(args),

@@ -1,0 +1,212 @@
+//! `btrfuse mkfs IMAGE`: a new filesystem in a file or on a block device.
+
+use super::Failure;
+use super::size;
+use crate::commit::mkfs::{self, FEATURE_NAMES, Features, Made, MkfsOptions};
+use crate::ondisk::{CsumType, uuid_words};
+use crate::volume::{BlockDevice, FileDevice};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// Make a new filesystem in a file or on a block device.
+///
+/// The image is of the kind that a recent mkfs.btrfs makes: metadata twice, data once, a free
+/// space tree, a block group tree. An existing file keeps its size; an absent one is made with
+/// `--size`.
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = features_help())]
+pub struct Args {
+    /// Overwrite a filesystem or another known format that is there.
+    #[arg(short, long)]
+    force: bool,
+    /// A name of at most 255 bytes.
+    #[arg(short = 'L', long)]
+    label: Option<OsString>,
+    /// Bytes of a tree block: 4K, 8K, 16K, 32K or 64K.
+    #[arg(short, long, value_name = "SIZE", default_value = "16K", value_parser = size::parse)]
+    nodesize: u64,
+    /// Unit of data: 4K to 64K, not larger than a tree block.
+    #[arg(short, long, value_name = "SIZE", default_value = "4K", value_parser = size::parse)]
+    sectorsize: u64,
+    /// The checksum: crc32c, xxhash64, sha256 or blake2b.
+    #[arg(long, value_name = "TYPE", default_value = "crc32c", value_parser = csum)]
+    csum: CsumType,
+    /// Features to turn on, or off with a `^` in front, separated by commas.
+    #[arg(short = 'O', long, value_name = "FEATURE,^FEATURE")]
+    features: Vec<String>,
+    /// Make the file of this size (K, M, G, T), or give an existing file this size.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    size: Option<u64>,
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// The file or block device.
+    image: PathBuf,
+}
+
+fn features_help() -> String {
+    let mut help = String::from("Features (all on unless turned off with ^):\n");
+    for (name, words) in FEATURE_NAMES {
+        help.push_str(&format!("  {name:18}{words}\n"));
+    }
+    help.push_str("block-group-tree needs no-holes and free-space-tree.");
+    help
+}
+
+fn csum(name: &str) -> Result<CsumType, String> {
+    CsumType::ALL
+        .into_iter()
+        // mkfs.btrfs leaves out the numbers of two of them.
+        .find(|csum| csum.name() == name || csum.name().trim_end_matches("64") == name)
+        .or_else(|| (name == "blake2").then_some(CsumType::Blake2b))
+        .ok_or_else(|| "take crc32c, xxhash64, sha256 or blake2b".into())
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let options = options(&args)?;
+    let made = make(&args, &options).map_err(|failure| failure.at(args.image.display()))?;
+    report(&args, &options, &made);
+    Ok(())
+}
+
+fn options(args: &Args) -> Result<MkfsOptions, Failure> {
+    let mut features = Features::default();
+    for list in &args.features {
+        features
+            .set(list)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+    }
+    let bytes = |what: &str, value: u64| {
+        u32::try_from(value).map_err(|_| Failure::usage(format!("{what} {value} is too large")))
+    };
+    Ok(MkfsOptions {
+        label: args
+            .label
+            .clone()
+            .map(OsString::into_vec)
+            .unwrap_or_default(),
+        nodesize: bytes("node size", args.nodesize)?,
+        sectorsize: bytes("sector size", args.sectorsize)?,
+        csum: args.csum,
+        features,
+        force: args.force,
+        fsid: None,
+    })
+}
+
+/// Opens or creates the image; nothing is touched before everything has been judged.
+fn make(args: &Args, options: &MkfsOptions) -> Result<Made, Failure> {
+    let image = &args.image;
+    if !image.exists() {
+        let Some(size_bytes) = args.size else {
+            return Err(Failure::usage(
+                "no such file; say how large to make it, for example with --size 1G",
+            ));
+        };
+        mkfs::judge(size_bytes, options)?;
+        let device = FileDevice::create(image, size_bytes)?;
+        return mkfs::make(&device, options).map_err(|error| {
+            drop(device);
+            // Half an image of our own making helps nobody.
+            let _ = std::fs::remove_file(image);
+            error.into()
+        });
+    }
+    let device = FileDevice::open(image, false)?;
+    device.claim()?;
+    let size_bytes = args.size.unwrap_or(device.size_bytes());
+    mkfs::judge(size_bytes, options)?;
+    if size_bytes == device.size_bytes() {
+        return Ok(mkfs::make(&device, options)?);
+    }
+    resize(image, device, size_bytes, options)
+}
+
+/// Gives an existing file another size: only after what is in it has been looked at.
+fn resize(
+    image: &Path,
+    device: FileDevice,
+    size_bytes: u64,
+    options: &MkfsOptions,
+) -> Result<Made, Failure> {
+    if !image.is_file() {
+        return Err(Failure::usage(
+            "--size is for files; a block device has the size that it has",
+        ));
+    }
+    if !options.force
+        && let Some(found) = mkfs::find_signature(&device)?
+    {
+        return Err(Failure::busy(format!(
+            "holds {found}: use -f to overwrite it"
+        )));
+    }
+    drop(device);
+    let device = FileDevice::create(image, size_bytes)?;
+    Ok(mkfs::make(&device, options)?)
+}
+
+fn report(args: &Args, options: &MkfsOptions, made: &Made) {
+    if args.json {
+        let report = serde_json::json!({
+            "image": args.image.to_string_lossy(),
+            "label": String::from_utf8_lossy(&options.label),
+            "fsid": uuid_words(&made.fsid),
+            "nodesize": options.nodesize,
+            "sectorsize": options.sectorsize,
+            "csum": options.csum.name(),
+            "total_bytes": made.total_bytes,
+            "data_bytes": made.data_bytes,
+            "metadata_bytes": made.metadata_bytes,
+            "system_bytes": made.system_bytes,
+        });
+        println!("{report:#}");
+        return;
+    }
+    println!(
+        "{}: a new btrfs filesystem of {}",
+        args.image.display(),
+        in_words(made.total_bytes)
+    );
+    if !options.label.is_empty() {
+        println!("  label      {}", String::from_utf8_lossy(&options.label));
+    }
+    println!("  UUID       {}", uuid_words(&made.fsid));
+    println!(
+        "  tree block {}, sector {}, checksum {}",
+        in_words(options.nodesize.into()),
+        in_words(options.sectorsize.into()),
+        options.csum
+    );
+    println!(
+        "  first groups: data {} (single), metadata {} (twice), system {} (twice)",
+        in_words(made.data_bytes),
+        in_words(made.metadata_bytes),
+        in_words(made.system_bytes)
+    );
+}
+
+fn in_words(bytes: u64) -> String {
+    size::in_words(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_have_the_names_of_mkfs_btrfs_too() {
+        for (name, wanted) in [
+            ("crc32c", CsumType::Crc32c),
+            ("xxhash", CsumType::Xxhash64),
+            ("xxhash64", CsumType::Xxhash64),
+            ("sha256", CsumType::Sha256),
+            ("blake2", CsumType::Blake2b),
+        ] {
+            assert_eq!(csum(name), Ok(wanted));
+        }
+        assert!(csum("md5").is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! What `btrfuse mkfs` makes: `btrfs check` finds nothing in either mode, and the kernel mounts
+//! it read-write, writes, and leaves it clean.
+
+use btrfuse_test_support::btrfuse_binary;
+use btrfuse_test_support::{Image, LoopMount, btrfs_check, run, run_any, temp_dir};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Checked as it is, written by the kernel, checked again.
+fn judge(image: &Path) {
+    btrfs_check(image);
+    let mount = LoopMount::read_write(image);
+    let root = mount.path();
+    std::fs::create_dir(root.join("dir")).expect("a writable filesystem");
+    for number in 0..200 {
+        let name = root.join("dir").join(format!("file-{number}"));
+        std::fs::write(name, vec![number as u8; 3000]).expect("a writable filesystem");
+    }
+    std::fs::write(root.join("large"), vec![7; 1 << 20]).expect("a writable filesystem");
+    mount.unmount();
+    btrfs_check(image);
+}
+
+#[track_caller]
+fn judge_made(mib: u64, options: &[&str]) {
+    let image = Image::mkfs_btrfuse(mib, options);
+    judge(image.path());
+}
+
+#[test]
+fn every_node_size_is_sound_for_check_and_kernel() {
+    for nodesize in ["4K", "8K", "16K", "32K", "64K"] {
+        judge_made(128, &["--nodesize", nodesize]);
+    }
+}
+
+#[test]
+fn every_checksum_is_sound_for_check_and_kernel() {
+    for csum in ["crc32c", "xxhash64", "sha256", "blake2b"] {
+        judge_made(128, &["--csum", csum]);
+    }
+}
+
+#[test]
+fn every_feature_switch_is_sound_for_check_and_kernel() {
+    for list in [
+        "^block-group-tree",
+        "^block-group-tree,^no-holes",
+        "^block-group-tree,^free-space-tree",
+        "^skinny-metadata",
+        "^extref",
+        "^block-group-tree,^no-holes,^skinny-metadata,^extref,^free-space-tree",
+    ] {
+        judge_made(128, &["-O", list]);
+        judge_made(128, &["-O", list, "--nodesize", "4K"]);
+    }
+}
+
+#[test]
+fn every_size_is_sound_for_check_and_kernel() {
+    for mib in [109, 110, 256, 1000, 5 << 10, 64 << 10, 300 << 10] {
+        judge_made(mib, &["-L", "sizes"]);
+    }
+}
+
+#[test]
+fn a_size_that_is_no_multiple_of_anything_is_sound() {
+    let folder = temp_dir();
+    let image = folder.path().join("odd.raw");
+    let size = (150u64 << 20) + 1234;
+    run(Command::new(btrfuse_binary())
+        .args(["mkfs", "--size"])
+        .arg(size.to_string())
+        .arg(&image));
+    judge(&image);
+}
+
+/// The exit code and what was said.
+fn mkfs(arguments: &[&str], image: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(btrfuse_binary());
+    command.arg("mkfs").args(arguments).arg(image);
+    let finished = run_any(&mut command, Duration::from_secs(60));
+    (finished.status.code(), finished.output())
+}
+
+#[test]
+fn a_foreign_filesystem_is_overwritten_only_with_force() {
+    let image = Image::blank(128);
+    run(Command::new("mkfs.ext4").arg("-q").arg(image.path()));
+    let before = image.digest();
+    let (code, said) = mkfs(&[], image.path());
+    assert!(
+        code == Some(6) && said.contains("ext4") && said.contains("-f"),
+        "{code:?} {said}"
+    );
+    let (code, said) = mkfs(&["--size", "200M"], image.path());
+    assert!(code == Some(6) && said.contains("ext4"), "{code:?} {said}");
+    assert_eq!(image.digest(), before, "a refusal touches nothing");
+    let (code, said) = mkfs(&["-f"], image.path());
+    assert_eq!(code, Some(0), "{said}");
+    judge(image.path());
+}
+
+#[test]
+fn an_old_btrfs_leaves_no_superblock_behind() {
+    let image = Image::mkfs_btrfs(400, &[]);
+    let old = image.fsid();
+    let (code, said) = mkfs(&["-f"], image.path());
+    assert_eq!(code, Some(0), "{said}");
+    assert_ne!(image.fsid(), old);
+    let dump = run(Command::new("btrfs")
+        .args(["inspect-internal", "dump-super", "-a"])
+        .arg(image.path()));
+    assert!(!dump.stdout.contains(&old), "{}", dump.stdout);
+    judge(image.path());
+}
+
+#[test]
+fn refusals_are_one_sentence_and_leave_no_file() {
+    let folder = temp_dir();
+    let absent = folder.path().join("absent.raw");
+    let (code, said) = mkfs(&[], &absent);
+    assert!(
+        code == Some(1) && said.contains("--size"),
+        "{code:?} {said}"
+    );
+    for (arguments, words) in [
+        (&["--size", "50M"][..], "at least 109 MiB"),
+        (&["--size", "1G", "--nodesize", "128K"], "node size"),
+        (
+            &["--size", "1G", "-O", "^no-holes"],
+            "block-group-tree needs",
+        ),
+        (&["--size", "1G", "-O", "zoned"], "`zoned`"),
+        (&["--size", "1G", "--sectorsize", "64K"], "sector size"),
+        (&["--size", "many"], "not a size"),
+    ] {
+        let (code, said) = mkfs(arguments, &absent);
+        assert!(
+            code != Some(0) && said.contains(words),
+            "{arguments:?}: {code:?} {said}"
+        );
+        assert!(!absent.exists(), "{arguments:?} left a file");
+    }
+}
+
+#[test]
+fn the_report_can_be_read_by_programs() {
+    let image = Image::blank(128);
+    let mut command = Command::new(btrfuse_binary());
+    command
+        .args(["mkfs", "--json", "-L", "machines"])
+        .arg(image.path());
+    let said = run(&mut command).stdout;
+    let report: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(report["label"], "machines");
+    assert_eq!(report["fsid"], image.fsid());
+    assert_eq!(report["total_bytes"], 128 << 20);
+}
