@@ -50,7 +50,10 @@ pub(super) fn place(
     want: u64,
 ) -> Option<(u64, Vec<(DevId, Physical)>)> {
     let copies = profile.copies();
-    let (at, hole) = device.find(want * copies)?;
+    let (hole_at, hole) = device.find(want * copies)?;
+    // Holes of converted images may start anywhere; chunks start at whole stripes.
+    let at = hole_at.checked_next_multiple_of(STRIPE_LEN)?;
+    let hole = hole.saturating_sub(at - hole_at);
     let len = round_down(hole / copies, STRIPE_LEN).min(want);
     if len < CHUNK_LEAST_BYTES {
         return None;

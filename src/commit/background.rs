@@ -87,19 +87,24 @@ impl Committer {
         self.commit()
     }
 
-    /// Called by writers before they join: when delayed refs pile up, it is their turn to work.
+    /// Called by writers before they join: when delayed refs pile up, or dirty blocks leave no
+    /// room in the cache, it is their turn to work.
     pub fn throttle(&self) -> Result<()> {
-        let waiting = self.ctx.transactions.running().delayed_refs.len();
-        if waiting <= HEADS_MAX * 2 {
-            return Ok(());
+        let running = self.ctx.transactions.running();
+        if running.delayed_refs.len() > HEADS_MAX * 2 {
+            let trans = self.ctx.transactions.join()?;
+            self.run_heads(&trans, 256)?;
         }
-        let trans = self.ctx.transactions.join()?;
-        self.run_heads(&trans, 256)
+        if self.ctx.cache.dirty_bytes() > self.ctx.cache.bound_bytes() {
+            self.write_early()?;
+        }
+        Ok(())
     }
 
     /// Writes the running transaction's dirty blocks: they become clean and may leave the cache.
     /// Whoever changes one again copies it first.
     pub fn write_early(&self) -> Result<()> {
+        let _turn = self.early.lock();
         let running = self.ctx.transactions.running();
         let blocks = running.dirty_blocks.sorted();
         log::debug!(
@@ -142,11 +147,10 @@ fn run(committer: &Weak<Committer>, bell: &Bell, interval: Duration) {
         } else {
             Ok(())
         };
+        // What can't be survived has aborted by itself; the rest is tried again, and reported to
+        // whoever asks for a sync.
         if let Err(error) = result {
             log::error!("background commit: {error}");
-            if committer.ctx.transactions.check().is_ok() {
-                committer.abort(&error);
-            }
         }
     }
 }

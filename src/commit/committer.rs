@@ -63,6 +63,8 @@ pub struct Committer {
     pub(super) superblock: Mutex<Superblock>,
     pub(super) hooks: RwLock<Option<Weak<dyn CommitHooks>>>,
     pub(super) background: Mutex<Option<super::background::Background>>,
+    /// One early write-out at a time: a second one would find the same blocks.
+    pub(super) early: Mutex<()>,
     /// Counters since the filesystem was opened.
     pub counters: CommitCounters,
 }
@@ -97,11 +99,15 @@ impl Committer {
 
     /// Everything that joined before is durable when this returns. Requests that come together
     /// share one commit. The caller has no transaction handle.
+    ///
+    /// File data that can't be written is an error, but doesn't keep the trees from being
+    /// committed: they never reach data that wasn't written.
     pub fn commit(&self) -> Result<()> {
-        if let Some(hooks) = self.hooks() {
-            hooks.before_commit()?;
-        }
-        self.commit_trees()
+        let data = match self.hooks() {
+            Some(hooks) if self.read_only.is_none() => hooks.before_commit(),
+            _ => Ok(()),
+        };
+        self.commit_trees().and(data)
     }
 
     /// As [`Committer::commit`], without asking the filesystem to write file data first.

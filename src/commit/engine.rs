@@ -67,6 +67,8 @@ impl Engine {
 
     /// The last commit, and the end of the background thread.
     pub fn shutdown(&self) -> Result<()> {
-        self.committer.shutdown()
+        let result = self.committer.shutdown();
+        self.ctx.cache.close_readahead();
+        result
     }
 }

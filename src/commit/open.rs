@@ -117,6 +117,7 @@ pub fn open(volume: Arc<Volume>, superblock: Superblock, options: &OpenOptions) 
         superblock: Mutex::new(superblock),
         hooks: RwLock::new(None),
         background: Mutex::new(None),
+        early: Mutex::new(()),
         counters: CommitCounters::default(),
     });
     committer.update_global_reserve();

@@ -1,6 +1,7 @@
 //! Commits on real images, judged by `btrfs check` in both modes and by the kernel: items are
 //! written at the level of the trees, so that nothing above the commit takes part.
 
+mod faults;
 mod scribe;
 mod write_order;
 
@@ -157,6 +158,28 @@ fn a_block_group_tree_stays_clean() {
     golden_image("bgt-converted-s11", &[5], 500);
 }
 
+/// Each with something special to keep true: mixed groups, data in DUP, the old free space
+/// cache, quotas, another id in the headers, a device that was resized, a dropped subvolume.
+#[test]
+fn special_images_stay_clean() {
+    for name in [
+        "mixed-s11",
+        "dup-dup-s11",
+        "sc-v1-s11",
+        "metadata-uuid-s11",
+        "resized-s11",
+        "orphans-s11",
+        "no-holes-off-s11",
+        "csum-sha256-s11",
+        "bigdir-s11",
+        "single-s11",
+        "rootdir-s11",
+        "holes-s11",
+    ] {
+        golden_image(name, &[5], 400);
+    }
+}
+
 /// On a full image refusals come before the first edit, never as an aborted transaction.
 #[test]
 fn a_full_image_refuses_and_stays_clean() {
@@ -166,6 +189,37 @@ fn a_full_image_refuses_and_stays_clean() {
     let mount = LoopMount::read_write(image.path());
     mount.unmount();
     btrfs_check(image.path());
+}
+
+/// Filled to the last byte, everything can be deleted again: that must not need what isn't there.
+#[test]
+fn a_filled_image_can_be_emptied() {
+    let image = Image::mkfs_btrfs(128, &["-n", "4096"]);
+    let engine = open_image(image.path());
+    let mut rng = Rng::new(5);
+    let mut scribe = Scribe::new(&engine, 5, "f");
+    let before = engine.ctx.space.numbers();
+    let mut refused = 0;
+    while refused < 60 {
+        match scribe.grow(&mut rng) {
+            Ok(()) => {}
+            Err(btrfuse::Error::NoSpace) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    engine.committer.commit().unwrap();
+    assert!(engine.ctx.space.numbers().available < 8 << 20);
+    scribe.delete_everything(&mut rng).unwrap();
+    engine.committer.commit().unwrap();
+    engine.ctx.space.verify().unwrap();
+    let after = engine.ctx.space.numbers();
+    assert!(
+        after.available + (8 << 20) > before.available,
+        "{before:?}\n{after:?}"
+    );
+    engine.shutdown().unwrap();
+    btrfs_check(image.path());
+    kernel_accepts(&image);
 }
 
 /// Writers on several threads while commits go on.
@@ -232,5 +286,54 @@ fn chunks_come_and_go() {
     btrfs_check(image.path());
     kernel_accepts(&image);
     scribble(&image, &[5], 4, 100);
+    btrfs_check(image.path());
+}
+
+/// How long joins wait, and what a commit costs: `cargo test --test commit -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures, judges nothing"]
+fn measure_commits() {
+    use std::sync::atomic::Ordering;
+    let image = Image::mkfs_btrfs(8192, &[]);
+    let engine = open_image(image.path());
+    let scribes: Vec<_> = (0..2)
+        .map(|number| Scribe::new(&engine, 5, &format!("w{number}")))
+        .collect();
+    let start = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = scribes
+            .into_iter()
+            .zip(100..)
+            .map(|(mut scribe, seed)| {
+                scope.spawn(move || {
+                    let mut rng = Rng::new(seed);
+                    for _ in 0..100_000 {
+                        scribe.step(&mut rng).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut last = std::time::Instant::now();
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            if last.elapsed().as_millis() > 1000 {
+                last = std::time::Instant::now();
+                engine.committer.commit().unwrap();
+            }
+        }
+    });
+    let edited = start.elapsed();
+    engine.shutdown().unwrap();
+    let counters = &engine.committer.counters;
+    eprintln!(
+        "200000 steps in {edited:?}, {:?} with the last commit; {} commits, {} blocks, {} heads, \
+         joins waited {} us, commits took {} us",
+        start.elapsed(),
+        counters.commits.load(Ordering::Relaxed),
+        counters.blocks.load(Ordering::Relaxed),
+        counters.heads.load(Ordering::Relaxed),
+        counters.critical_us.load(Ordering::Relaxed),
+        counters.total_us.load(Ordering::Relaxed),
+    );
     btrfs_check(image.path());
 }

@@ -114,6 +114,42 @@ impl<'e> Scribe<'e> {
         }
     }
 
+    /// One edit without data.
+    pub fn touch(&mut self, rng: &mut Rng) -> Result<()> {
+        let trans = self.engine.ctx.transactions.join()?;
+        self.insert_xattr(&trans, rng)
+    }
+
+    /// One edit that needs more space.
+    pub fn grow(&mut self, rng: &mut Rng) -> Result<()> {
+        let ctx = &self.engine.ctx;
+        let steal = btrfuse::allocator::Steal::No;
+        let reservation = ctx
+            .space
+            .reserve_metadata(ctx.space.item_bytes(12), steal)?;
+        if rng.one_in(3) {
+            let mut data = ctx.space.reserve_data(256 << 10)?;
+            let trans = ctx.transactions.join_reserved(reservation)?;
+            let extent = ctx.space.alloc_data(&mut data, 256 << 10, 4096, None)?;
+            return self.create_file(&trans, rng, Some(extent));
+        }
+        let trans = ctx.transactions.join_reserved(reservation)?;
+        self.insert_xattr(&trans, rng)
+    }
+
+    /// Deletes all that this scribe made, as `rm` would: with the right to the global reserve.
+    pub fn delete_everything(&mut self, rng: &mut Rng) -> Result<()> {
+        let ctx = &self.engine.ctx;
+        let steal = btrfuse::allocator::Steal::Yes;
+        while !self.xattrs.is_empty() || !self.files.is_empty() {
+            let reservation = ctx.space.reserve_metadata(ctx.space.item_bytes(6), steal)?;
+            let trans = ctx.transactions.join_reserved(reservation)?;
+            self.delete_xattr(&trans, rng)?;
+            self.delete_file(&trans, rng)?;
+        }
+        Ok(())
+    }
+
     fn insert_xattr(&mut self, trans: &TransHandle, rng: &mut Rng) -> Result<()> {
         if self.inodes.is_empty() {
             return Ok(());
