@@ -32,6 +32,8 @@ pub mod error;
 pub mod extent_buffer;
 #[cfg(not(btrfuse_model))]
 pub mod fuse;
+#[cfg(all(feature = "race-lab", not(btrfuse_model)))]
+pub mod lab;
 #[cfg(not(btrfuse_model))]
 pub mod ondisk;
 pub mod sync;

@@ -7,6 +7,7 @@ mod ask;
 mod failure;
 mod generate;
 mod mkfs;
+mod lab;
 mod mountinfo;
 pub mod options;
 pub mod size;
@@ -31,6 +32,7 @@ struct Cli {
 enum Command {
     Mkfs(mkfs::Args),
     Umount(umount::Args),
+    Lab(lab::Args),
     Sync(sync::Args),
     #[command(hide = true)]
     Generate(generate::Args),
@@ -40,6 +42,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Mkfs(args) => mkfs::run(args),
         Command::Umount(args) => umount::run(args),
+        Command::Lab(args) => lab::run(args),
         Command::Sync(args) => sync::run(args),
         Command::Generate(args) => generate::run(args),
     }

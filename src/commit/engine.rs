@@ -4,6 +4,7 @@ use super::committer::Committer;
 use super::csums::Csums;
 use crate::btree::TreeContext;
 use crate::error::{Error, Result};
+use crate::extent_buffer::Kind;
 use crate::sync::Arc;
 use crate::volume::Volume;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct OpenOptions {
     pub background: bool,
     /// Tell the device which ranges became free.
     pub discard: bool,
+    /// The rules of a buffer's life; only lab builds have more than [`Kind::BUILD`].
+    pub protocol: Kind,
 }
 
 impl Default for OpenOptions {
@@ -34,6 +37,7 @@ impl Default for OpenOptions {
             metadata_cache_bytes: 64 << 20,
             background: true,
             discard: false,
+            protocol: Kind::BUILD,
         }
     }
 }

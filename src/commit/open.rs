@@ -13,7 +13,7 @@ use super::{open_space, states};
 use crate::allocator::{NewChunk, Reclaim, Space, SpaceConfig};
 use crate::btree::{Root, RootNode, TreeContext};
 use crate::error::{Error, Result};
-use crate::extent_buffer::{Cache, CacheConfig, Kind};
+use crate::extent_buffer::{Cache, CacheConfig};
 use crate::ondisk::check::{CheckContext, Expect, check_block};
 use crate::ondisk::gates::{self, Access, Want};
 use crate::ondisk::superblock::{
@@ -41,7 +41,7 @@ pub fn open(volume: Arc<Volume>, superblock: Superblock, options: &OpenOptions) 
             bound_bytes: options.metadata_cache_bytes,
             chunk_tree_uuid,
             check: check.clone(),
-            protocol: Kind::BUILD,
+            protocol: options.protocol,
         },
     );
     let space = Arc::new(Space::new(SpaceConfig {

@@ -25,6 +25,9 @@ use crate::volume::Volume;
 /// Dead slots that keep their bytes for the next block.
 const WARM_SLOTS_MAX: usize = 64;
 
+/// Blocks over half the bound between two calls of the pressure hook.
+const PRESSURE_EVERY: usize = 64;
+
 /// How a cache is made.
 #[derive(Clone, Debug)]
 pub struct CacheConfig {
@@ -125,6 +128,16 @@ impl Cache {
         self.inner.find(at)
     }
 
+    /// Count and flags of the buffer at `at` without taking part in its life, for the lab.
+    #[cfg(feature = "race-lab")]
+    pub fn peek(&self, at: Logical) -> Option<crate::sync::race_point::Seen> {
+        self.inner.index.lookup(at.0, |id| {
+            let slot = slots::get(id);
+            slot.is_of(self.inner.number, at.0)
+                .then(|| slot.life.seen())
+        })
+    }
+
     /// Bytes of a block.
     pub fn nodesize(&self) -> u32 {
         self.inner.nodesize
@@ -161,7 +174,8 @@ impl Cache {
         &self.inner.counters
     }
 
-    /// Calls `hook` whenever dirty blocks come to fill half the bound. It runs on a thread that
+    /// Calls `hook` when dirty blocks come to fill half the bound, and again while they become
+    /// more. It runs on a thread that
     /// holds tree locks: it may wake another thread, not write by itself.
     pub fn on_dirty_pressure(&self, hook: impl Fn() + Send + Sync + 'static) {
         *self.inner.pressure.write() = Some(Arc::new(move |()| hook()));
@@ -303,7 +317,10 @@ impl Inner {
 
     fn account_dirty(&self) {
         let dirty = self.dirty.fetch_add(1, Ordering::Relaxed) + 1;
-        if dirty == (self.slots_max / 2).max(1)
+        let half = (self.slots_max / 2).max(1);
+        // Again every few blocks, in case whoever was told came to nothing.
+        if dirty >= half
+            && (dirty - half).is_multiple_of(PRESSURE_EVERY)
             && let Some(hook) = self.pressure.read().clone()
         {
             hook(&());

@@ -47,6 +47,8 @@ events! {
     Revived = "reuser: cleared STALE",
     /// The tree's count was dropped by a user's drop.
     TreeRefDropped = "dropper: dropped the tree's count",
+    /// The tree's count was given up with the block.
+    TreeRefGivenUp = "freer: gave up the tree's count",
     /// The tree's count was dropped by reclaim.
     Reclaimed = "reclaim: dropped the tree's count",
     /// DIRTY was set.
@@ -58,7 +60,7 @@ events! {
     /// Write-out ended.
     WritebackEnded = "write-out: cleared WRITEBACK",
     /// The count is 0.
-    Freed = "last holder: frees the buffer",
+    Freed = "last holder: the count is 0, frees the buffer",
 }
 
 /// An event as it was noted.
@@ -80,7 +82,7 @@ impl fmt::Display for Noted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:>10} µs  {:<24} {:<48} refs {} flags {}",
+            "{:>10} µs  {:<33} {:<45} refs {} flags {}",
             self.at_us,
             ring::thread_label(self.thread),
             self.event.words(),

@@ -11,7 +11,7 @@
 //! instruction and so a full barrier; a model chooses with [`Cpu`] whether that is granted.
 
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use crate::sync::race_point::{Point, race_point};
+use crate::sync::race_point::{Point, Seen, race_point, race_step};
 use crate::sync::{Mutex, MutexGuard};
 
 use super::events::{Event, Events};
@@ -208,17 +208,31 @@ impl Lifetime {
     /// The calling thread stands at `point`.
     #[inline(always)]
     pub fn stand_at(&self, point: Point) {
-        if cfg!(all(feature = "race-lab", not(btrfuse_model))) {
-            race_point(point, self.bytenr());
-        }
+        race_point(point, || self.seen());
     }
 
-    /// Remembers what just happened, in lab builds.
+    /// Remembers what just happened, and tells the lab, in lab builds.
     #[inline(always)]
     pub fn note(&self, event: Event) {
         if cfg!(all(feature = "race-lab", not(btrfuse_model))) {
             self.events.note(event, self.refs(), self.flags().0);
+            race_step(event.words(), || self.seen());
         }
+    }
+
+    /// Address, count and flags, as of just now.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            bytenr: self.bytenr(),
+            refs: self.refs(),
+            flags: self.flags().0,
+        }
+    }
+
+    /// Whether a dropper decides just now.
+    #[cfg(not(btrfuse_model))]
+    pub fn is_locked(&self) -> bool {
+        self.refs_lock.is_locked()
     }
 
     /// What happened last.

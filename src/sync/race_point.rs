@@ -37,6 +37,8 @@ points! {
     LookupCounted = "lookup-counted",
     /// A lookup saw STALE and has not taken `refs_lock` yet.
     LookupStale = "lookup-stale",
+    /// A lookup that saw STALE finds `refs_lock` taken and is about to wait for it.
+    LookupWaits = "lookup-waits",
     /// A lookup is done with the protocol and owns its count.
     LookupDone = "lookup-done",
     /// A buffer is about to become dirty.
@@ -80,17 +82,33 @@ impl FromStr for Point {
     }
 }
 
-/// Tells the lab that the calling thread stands at `point` of the buffer at `bytenr`.
+/// A buffer as the lab sees it: its address, its count and its flags, as of just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Which block.
+    pub bytenr: u64,
+    /// How many counts.
+    pub refs: u32,
+    /// The flags, in the bits of `extent_buffer::flags`.
+    pub flags: u32,
+}
+
+/// Tells the lab that the calling thread stands at `point` of a buffer.
 #[cfg(not(all(feature = "race-lab", not(btrfuse_model))))]
 #[inline(always)]
-pub fn race_point(_point: Point, _bytenr: u64) {}
+pub fn race_point(_point: Point, _seen: impl FnOnce() -> Seen) {}
+
+/// Tells the lab what the calling thread has just done to a buffer.
+#[cfg(not(all(feature = "race-lab", not(btrfuse_model))))]
+#[inline(always)]
+pub fn race_step(_words: &'static str, _seen: impl FnOnce() -> Seen) {}
 
 #[cfg(all(feature = "race-lab", not(btrfuse_model)))]
-pub use lab::{Delay, RaceHook, install_delays, install_hook, race_point, remove_hook};
+pub use lab::{Delay, RaceHook, install_delays, install_hook, race_point, race_step, remove_hook};
 
 #[cfg(all(feature = "race-lab", not(btrfuse_model)))]
 mod lab {
-    use super::Point;
+    use super::{Point, Seen};
     use std::str::FromStr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -98,10 +116,13 @@ mod lab {
 
     use parking_lot::RwLock;
 
-    /// What a lab does with a thread that stands at a point: let it go on by returning.
+    /// What a lab does with threads; they go on when these return.
     pub trait RaceHook: Send + Sync {
-        /// The calling thread stands at `point` of the buffer at `bytenr`.
-        fn reached(&self, point: Point, bytenr: u64);
+        /// The calling thread stands at `point` of the buffer.
+        fn reached(&self, point: Point, seen: Seen);
+
+        /// The calling thread has just done something to the buffer.
+        fn done(&self, words: &'static str, seen: Seen);
     }
 
     static INSTALLED: AtomicBool = AtomicBool::new(false);
@@ -109,20 +130,31 @@ mod lab {
     static DELAYS_US: [AtomicU32; Point::ALL.len()] =
         [const { AtomicU32::new(0) }; Point::ALL.len()];
 
-    /// Tells the lab that the calling thread stands at `point` of the buffer at `bytenr`.
+    /// Tells the lab that the calling thread stands at `point` of a buffer.
     #[inline]
-    pub fn race_point(point: Point, bytenr: u64) {
+    pub fn race_point(point: Point, seen: impl FnOnce() -> Seen) {
         // Relaxed: a point reached while a hook is being installed may miss it.
         if INSTALLED.load(Ordering::Relaxed) {
-            stand_at(point, bytenr);
+            stand_at(point, seen());
+        }
+    }
+
+    /// Tells the lab what the calling thread has just done to a buffer.
+    #[inline]
+    pub fn race_step(words: &'static str, seen: impl FnOnce() -> Seen) {
+        // Relaxed: as above.
+        if INSTALLED.load(Ordering::Relaxed)
+            && let Some(hook) = HOOK.read().clone()
+        {
+            hook.done(words, seen());
         }
     }
 
     #[cold]
-    fn stand_at(point: Point, bytenr: u64) {
+    fn stand_at(point: Point, seen: Seen) {
         let hook = HOOK.read().clone();
         if let Some(hook) = hook {
-            hook.reached(point, bytenr);
+            hook.reached(point, seen);
         }
         // Relaxed: a plain number, nothing is published with it.
         let delay_us = DELAYS_US[point as usize].load(Ordering::Relaxed);

@@ -82,5 +82,9 @@ impl Protocol for Handshake {
 /// takes it later sees our count.
 #[inline(never)]
 pub fn wait_for_dropper(life: &Lifetime) {
+    #[cfg(all(feature = "race-lab", not(btrfuse_model)))]
+    if life.is_locked() {
+        life.stand_at(Point::LookupWaits);
+    }
     drop(life.lock());
 }

@@ -42,8 +42,9 @@ impl Protocol for Owned {
     }
 
     fn put(&self, life: &Lifetime) -> Put {
+        let put = Put::from_count(life.decrement());
         life.note(Event::Dropped);
-        Put::from_count(life.decrement())
+        put
     }
 
     fn put_stale(&self, life: &Lifetime) -> Put {
@@ -51,7 +52,7 @@ impl Protocol for Owned {
         life.note(Event::Staled);
         life.stand_at(Point::StaleSet);
         if disown(life, TREE_REF) {
-            life.note(Event::TreeRefDropped);
+            life.note(Event::TreeRefGivenUp);
         }
         self.put(life)
     }

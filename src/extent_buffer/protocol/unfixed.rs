@@ -36,6 +36,7 @@ impl Protocol for Unfixed {
     fn put(&self, life: &Lifetime) -> Put {
         // With more than three counts the last one is far: no lock, no decision.
         if life.decrement_above(3) {
+            life.note(Event::Dropped);
             return Put::Shared;
         }
         let _refs_lock = life.lock();
