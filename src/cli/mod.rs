@@ -6,8 +6,8 @@
 mod ask;
 mod failure;
 mod generate;
-mod mkfs;
 mod lab;
+mod mkfs;
 mod mountinfo;
 pub mod options;
 pub mod size;

@@ -5,6 +5,8 @@
 //! see.
 
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
+use std::sync::Once;
 
 pub use loom::thread;
 // Who owns a model's world is no part of what is explored.
@@ -53,4 +55,34 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0
     }
+}
+
+/// How often a schedule may take the processor from a thread that could go on. Two find every
+/// failure that is known here, three is a sound default.
+const PREEMPTIONS: usize = 3;
+
+/// Runs `model` in every schedule within the preemption bound, with every value that a relaxed
+/// load may see. Returns how many executions there were, and the words of the first panic.
+pub fn explore(model: impl Fn() + Sync + Send + 'static) -> (u64, Option<String>) {
+    static QUIET: Once = Once::new();
+    // A model that must fail says so a few hundred lines long otherwise.
+    QUIET.call_once(|| set_hook(Box::new(|_| {})));
+    let executions = Arc::new(unmodelled::AtomicU64::new(0));
+    let counted = executions.clone();
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(PREEMPTIONS);
+        builder.max_branches = 10_000;
+        builder.check(move || {
+            counted.fetch_add(1, atomic::Ordering::Relaxed);
+            model();
+        });
+    }));
+    let failure = result.err().map(|panic| match panic.downcast::<String>() {
+        Ok(words) => *words,
+        Err(panic) => panic
+            .downcast_ref::<&str>()
+            .map_or("a panic without words".into(), |words| (*words).into()),
+    });
+    (executions.load(atomic::Ordering::Relaxed), failure)
 }

@@ -3,42 +3,11 @@
 //!
 //! `RUSTFLAGS="--cfg btrfuse_model" cargo test --release --lib --target-dir target/model`
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::mutants::{FlagBeforeCount, LockSectionDeleted, TreeRefNotTakenAgain};
 use super::*;
 use crate::extent_buffer::index::{Index, Occupant};
 use crate::extent_buffer::protocol::Protocol;
-use crate::sync::atomic::Ordering;
-use crate::sync::unmodelled::AtomicU64;
-use crate::sync::{Arc, thread};
-
-const PREEMPTIONS: usize = 3;
-
-/// How many executions were explored, and the first that broke a rule.
-fn explore(model: impl Fn() + Sync + Send + 'static) -> (u64, Option<String>) {
-    static QUIET: std::sync::Once = std::sync::Once::new();
-    // A model that must fail says so a few hundred lines long otherwise.
-    QUIET.call_once(|| std::panic::set_hook(Box::new(|_| {})));
-    let executions = std::sync::Arc::new(AtomicU64::new(0));
-    let counted = executions.clone();
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(PREEMPTIONS);
-        builder.max_branches = 10_000;
-        builder.check(move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-            model();
-        });
-    }));
-    let failure = result.err().map(|panic| match panic.downcast::<String>() {
-        Ok(words) => *words,
-        Err(panic) => panic
-            .downcast_ref::<&str>()
-            .map_or("?".into(), |words| (*words).into()),
-    });
-    (executions.load(Ordering::Relaxed), failure)
-}
+use crate::sync::{Arc, explore, thread};
 
 fn explore_scenario(
     scenario: &'static Scenario,
