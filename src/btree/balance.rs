@@ -125,17 +125,13 @@ impl TreeContext {
         ];
         for sibling_slot in siblings.into_iter().flatten() {
             let (parent, _) = path.writable(level + 1)?;
-            let sibling = match self.cached_sibling(root, parent, sibling_slot)? {
-                Some(sibling) => sibling,
+            let mut found = self.cached_sibling(root, parent, sibling_slot)?;
+            if found.is_none() && count < 2 {
                 // A node with one pointer can't give one up: this sibling is worth a read.
-                None if count < 2 => {
-                    let expect = expect_child(root, parent, sibling_slot)?;
-                    let sibling = self.cache.read(&expect)?.into_write();
-                    check_child(&expect, &sibling)?;
-                    sibling
-                }
-                None => continue,
-            };
+                self.child_now(&expect_child(root, parent, sibling_slot)?)?;
+                found = self.cached_sibling(root, parent, sibling_slot)?;
+            }
+            let Some(sibling) = found else { continue };
             let theirs = nritems(&sibling);
             let merge = theirs + count <= capacity / 8 * 7;
             if !merge && count >= 2 {
@@ -191,7 +187,7 @@ impl TreeContext {
         let level = path.root_level;
         let (top, _) = path.writable(level)?;
         let expect = expect_child(root, top, 0)?;
-        let mut child = self.cache.read(&expect)?.into_write();
+        let mut child = self.child_now(&expect)?.into_write();
         check_child(&expect, &child)?;
         if self.needs_cow(trans, root, &child) {
             child = self.cow_child(trans, root, top, 0, child)?;

@@ -172,8 +172,48 @@ impl TreeContext {
         root.sub_used(u64::from(self.nodesize));
     }
 
-    /// The block that a pointer names, without I/O if possible.
-    pub(super) fn cached(&self, at: Logical) -> Option<EbRef> {
-        self.cache.find(at)
+    /// What memory has of the block that a pointer names.
+    ///
+    /// The caller holds a lock, so nothing may be waited for that isn't below it: a pointer that
+    /// lies may lead back to a block that the caller, or someone who waits for the caller, holds.
+    /// A block's level and generation are therefore compared before its lock is asked for, and
+    /// as levels only go down, no circle of waiting can close.
+    pub(super) fn look(&self, expect: &Expect) -> Found {
+        match self.cache.find(expect.at) {
+            Some(eb) if !eb.is_uptodate() => Found::Missing,
+            Some(eb) if expect.level.is_some_and(|level| level != eb.level()) => Found::Another,
+            Some(eb)
+                if expect
+                    .generation
+                    .is_some_and(|generation| generation != eb.generation()) =>
+            {
+                Found::Another
+            }
+            Some(eb) => Found::Ready(eb),
+            None => Found::Missing,
+        }
     }
+
+    /// The child that a locked parent names, read under the parent's lock if need be.
+    pub(super) fn child_now(&self, expect: &Expect) -> Result<EbRef> {
+        match self.look(expect) {
+            Found::Ready(eb) => Ok(eb),
+            Found::Missing => self.cache.read(expect),
+            Found::Another => Err(Error::corrupt_block(
+                expect.at,
+                None,
+                "has another level or generation than its parent says",
+            )),
+        }
+    }
+}
+
+/// See [`TreeContext::look`].
+pub(super) enum Found {
+    /// The block, by its level and generation.
+    Ready(EbRef),
+    /// Nothing, or a block that is being read.
+    Missing,
+    /// Another block.
+    Another,
 }

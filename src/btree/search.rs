@@ -6,7 +6,7 @@
 //! is it read under its parent's lock, where the answer is final.
 
 use super::TreeContext;
-use super::block::{check_child, expect_child, expect_root};
+use super::block::{Found, check_child, expect_child, expect_root};
 use super::path::Guard;
 use super::roots::Root;
 use crate::error::Result;
@@ -70,12 +70,9 @@ impl TreeContext {
     /// The child that a locked parent names. `None`: it wasn't cached; the caller lets go of its
     /// locks, calls [`TreeContext::fetch`] and starts again.
     pub(super) fn child(&self, expect: &Expect, fetched: &Fetched) -> Result<Option<EbRef>> {
-        if fetched.insist {
-            return self.cache.read(expect).map(Some);
-        }
-        match self.cached(expect.at) {
-            // Found may still mean "being read": `read` waits for that.
-            Some(eb) if eb.is_uptodate() => Ok(Some(eb)),
+        match self.look(expect) {
+            Found::Ready(eb) => Ok(Some(eb)),
+            _ if fetched.insist => self.child_now(expect).map(Some),
             _ => Ok(None),
         }
     }

@@ -7,7 +7,7 @@
 //! that one decision covers an insert at any slot and an item that grows.
 
 use super::TreeContext;
-use super::block::{check_child, expect_child};
+use super::block::{Found, check_child, expect_child};
 use super::descend::SPLIT_PTRS_MAX;
 use super::leaf::{move_items, used};
 use super::node::{free_ptrs, move_ptrs};
@@ -372,7 +372,8 @@ impl TreeContext {
         Ok(roomy.then_some(sibling))
     }
 
-    /// The child in `slot` of a write-locked parent, write-locked, if it is in memory.
+    /// The child in `slot` of a write-locked parent, write-locked, if that needs neither I/O nor
+    /// waiting: siblings are only ever tried for.
     pub(super) fn cached_sibling(
         &self,
         root: &Root,
@@ -380,14 +381,14 @@ impl TreeContext {
         slot: usize,
     ) -> Result<Option<WriteGuard>> {
         let expect = expect_child(root, parent, slot)?;
-        match self.cached(expect.at) {
-            Some(eb) if eb.is_uptodate() => {
-                let guard = eb.into_write();
-                check_child(&expect, &guard)?;
-                Ok(Some(guard))
-            }
-            _ => Ok(None),
-        }
+        let Found::Ready(eb) = self.look(&expect) else {
+            return Ok(None);
+        };
+        let Some(guard) = eb.try_write() else {
+            return Ok(None);
+        };
+        check_child(&expect, &guard)?;
+        Ok(Some(guard))
     }
 
     /// Copies a leaf's sibling if this transaction hasn't yet.

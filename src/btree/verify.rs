@@ -84,7 +84,7 @@ impl TreeContext {
                 );
             }
             let expect = expect_child(root, block, slot)?;
-            let child = self.cache.read(&expect)?.into_read();
+            let child = self.child_now(&expect)?.into_read();
             check_child(&expect, &child)?;
             self.verify_block(root, &child, last, next, summary)?;
         }

@@ -26,8 +26,11 @@ const FSID: Uuid = [7; 16];
 /// Written blocks by address.
 #[derive(Default)]
 pub struct Disk {
-    blocks: Mutex<BTreeMap<Logical, Vec<u8>>>,
+    pub blocks: Mutex<BTreeMap<Logical, Vec<u8>>>,
     pub violations: AtomicU64,
+    /// While not 0, every so manieth read fails.
+    pub fail_reads: AtomicU64,
+    reads: AtomicU64,
 }
 
 struct OnDisk {
@@ -49,6 +52,11 @@ impl Backing for OnDisk {
     }
 
     fn read(&self, expect: &Expect, block: &mut [u8]) -> Result<()> {
+        let nth = self.disk.reads.fetch_add(1, Ordering::Relaxed);
+        let fail_reads = self.disk.fail_reads.load(Ordering::Relaxed);
+        if fail_reads != 0 && nth % fail_reads == 0 {
+            return Err(Error::NoGoodCopy(format!("read {nth}")));
+        }
         let blocks = self.disk.blocks.lock();
         let bytes = blocks
             .get(&expect.at)
@@ -107,6 +115,11 @@ pub fn protocols() -> Vec<Kind> {
 impl Bench {
     /// `cache_blocks` bounds the cache; trees: an extent tree and an fs tree (5).
     pub fn new(nodesize: u32, cache_blocks: u64, protocol: Kind) -> Self {
+        Self::with_space(nodesize, cache_blocks, protocol, 512 * MIB)
+    }
+
+    /// As `new`, with so many bytes to allocate from.
+    pub fn with_space(nodesize: u32, cache_blocks: u64, protocol: Kind, len: u64) -> Self {
         let disk = Arc::new(Disk::default());
         let backing = OnDisk {
             disk: disk.clone(),
@@ -126,7 +139,7 @@ impl Bench {
             nodesize,
             map_chunk: Box::new(|_| Ok(())),
         });
-        let (start, len) = (MIB, 512 * MIB);
+        let start = MIB;
         space
             .add_group(start, len, METADATA_GROUP, 0, Vec::new())
             .unwrap();
@@ -209,25 +222,32 @@ impl Bench {
     /// The items of a tree as a mount after a crash would find them: from the disk alone, by the
     /// roots of the last commit.
     pub fn items_after_a_crash(&self, objectid: u64) -> Vec<(Key, Vec<u8>)> {
+        let ctx = self.after_a_crash();
+        for root in ctx.roots.loaded() {
+            ctx.verify_tree(&root).unwrap();
+        }
+        let root = ctx.roots.find(objectid);
+        root.map_or(Vec::new(), |root| items_of(&ctx, &root))
+    }
+
+    /// The trees of the last commit, with nothing in memory.
+    pub fn after_a_crash(&self) -> Arc<TreeContext> {
+        let nodesize = self.ctx.nodesize;
         let backing = OnDisk {
             disk: self.disk.clone(),
-            nodesize: self.ctx.nodesize,
+            nodesize,
         };
         let ctx = TreeContext::new(
             Cache::over(Box::new(backing), 1 << 20, Kind::BUILD),
             self.ctx.space.clone(),
-            TransactionManager::new(Generation(0)),
+            TransactionManager::new(self.ctx.transactions.durable()),
             self.ctx.check.clone(),
         );
-        let mut items = Vec::new();
         for &(key, node) in self.durable.lock().iter() {
-            let root = Root::new(key, node, RootItem::new_zeroed());
-            ctx.verify_tree(&root).unwrap();
-            if key.objectid == objectid {
-                items = items_of(&ctx, &root);
-            }
+            ctx.roots
+                .insert(Root::new(key, node, RootItem::new_zeroed()));
         }
-        items
+        ctx
     }
 
     pub fn run_refs(&self, trans: &TransHandle) {

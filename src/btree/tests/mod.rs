@@ -3,5 +3,6 @@
 mod bench;
 mod concurrent;
 mod contents;
+mod failing;
 mod sharing;
 mod speed;
