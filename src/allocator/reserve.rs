@@ -231,7 +231,9 @@ impl Space {
         }
         let hopeful = {
             let state = self.lock();
-            state.pools[pool].usage.pinned > 0
+            // Promises for inode items that wait for a commit count many nodes each.
+            state.pools[METADATA].may_use > WAITING_FLOOR_NODES * self.nodesize()
+                || state.pools[pool].usage.pinned > 0
                 || state.groups.values().any(|group| group.usage.used == 0)
                 || state.pools.iter().any(|pool| pool.usage.pinned > 0)
         };
@@ -242,6 +244,10 @@ impl Space {
         }
     }
 }
+
+/// With fewer promised nodes than this a commit wouldn't give back enough to be worth it: a
+/// full filesystem must not commit for each refused operation.
+const WAITING_FLOOR_NODES: u64 = 256;
 
 impl State {
     fn metadata_fits(&self, bytes: u64, steal: Steal, nodesize: u64) -> bool {
