@@ -134,7 +134,21 @@ impl TreeContext {
         &self,
         trans: &TransHandle,
         root: &Root,
+        block: WriteGuard,
+        last: bool,
+    ) {
+        let kind = RefKind::Tree {
+            root: root.objectid,
+        };
+        self.drop_block_ref(trans, block, kind, last);
+    }
+
+    /// As [`TreeContext::free_block`], for a reference of any kind.
+    pub(super) fn drop_block_ref(
+        &self,
+        trans: &TransHandle,
         mut block: WriteGuard,
+        kind: RefKind,
         last: bool,
     ) {
         let (at, level, written, own) = {
@@ -153,9 +167,6 @@ impl TreeContext {
             block.clear_dirty(trans.transid());
             transaction.dirty_blocks.remove(at);
         }
-        let kind = RefKind::Tree {
-            root: root.objectid,
-        };
         match transaction.delayed_refs.drop_tree_ref(at, len, level, kind) {
             Dropped::Cancelled if written => self.space.pin(at, len),
             Dropped::Cancelled => self.space.free_unwritten(at, len),

@@ -20,6 +20,7 @@ mod cow;
 mod cursor;
 mod delete;
 mod descend;
+mod drop_tree;
 mod insert;
 mod leaf;
 mod node;
@@ -36,6 +37,7 @@ mod tests;
 
 pub use context::TreeContext;
 pub use cursor::Cursor;
+pub use drop_tree::TreeDrop;
 pub use refs::ExtentInfo;
 pub use roots::{Root, RootNode, Roots};
 pub use update::Update;

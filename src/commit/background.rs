@@ -1,5 +1,5 @@
 //! The thread that commits by itself: after an interval, when dirty blocks fill the cache, when
-//! delayed refs pile up.
+//! delayed refs pile up; between that it drops deleted subvolumes.
 //!
 //! Owns: one thread and its wake-ups. Invariant: it ends before [`Committer::shutdown`] returns,
 //! and it never keeps the committer alive.
@@ -117,9 +117,10 @@ impl Committer {
 
 fn run(committer: &Weak<Committer>, bell: &Bell, interval: Duration) {
     let mut last = Instant::now();
+    let mut cleaning = true;
     loop {
         let mut wishes = bell.wishes.lock();
-        if !wishes.stop && !wishes.write_early {
+        if !wishes.stop && !wishes.write_early && !cleaning {
             let left = interval.saturating_sub(last.elapsed()).min(LOOK_EVERY);
             bell.rung.wait_for(&mut wishes, left);
         }
@@ -145,12 +146,13 @@ fn run(committer: &Weak<Committer>, bell: &Bell, interval: Duration) {
         } else if committer.ctx.transactions.running().delayed_refs.len() > HEADS_MAX {
             committer.run_waiting()
         } else {
-            Ok(())
+            committer.clean_step().map(|more| cleaning = more)
         };
         // What can't be survived has aborted by itself; the rest is tried again, and reported to
         // whoever asks for a sync.
         if let Err(error) = result {
             log::error!("background commit: {error}");
+            cleaning = false;
         }
     }
 }

@@ -63,6 +63,7 @@ pub struct Committer {
     pub(super) superblock: Mutex<Superblock>,
     pub(super) hooks: RwLock<Option<Weak<dyn CommitHooks>>>,
     pub(super) background: Mutex<Option<super::background::Background>>,
+    pub(super) cleaner: super::cleaner::Cleaner,
     /// One early write-out at a time: a second one would find the same blocks.
     pub(super) early: Mutex<()>,
     /// Counters since the filesystem was opened.

@@ -9,6 +9,7 @@
 
 mod background;
 mod block_groups;
+mod cleaner;
 mod committer;
 mod csums;
 mod engine;

@@ -118,12 +118,16 @@ pub fn open(volume: Arc<Volume>, superblock: Superblock, options: &OpenOptions) 
         hooks: RwLock::new(None),
         background: Mutex::new(None),
         early: Mutex::new(()),
+        cleaner: Default::default(),
         counters: CommitCounters::default(),
     });
     committer.update_global_reserve();
     watch_violations(&ctx);
     let as_reclaim: Arc<dyn Reclaim> = committer.clone();
     ctx.space.set_reclaim(Arc::downgrade(&as_reclaim));
+    if reason.is_none() {
+        committer.find_dead_roots()?;
+    }
     if reason.is_none() && options.background {
         committer.start_background(options.commit_interval)?;
     }
