@@ -54,7 +54,7 @@ impl Backing for OnDisk {
     fn read(&self, expect: &Expect, block: &mut [u8]) -> Result<()> {
         let nth = self.disk.reads.fetch_add(1, Ordering::Relaxed);
         let fail_reads = self.disk.fail_reads.load(Ordering::Relaxed);
-        if fail_reads != 0 && nth % fail_reads == 0 {
+        if fail_reads != 0 && nth.is_multiple_of(fail_reads) {
             return Err(Error::NoGoodCopy(format!("read {nth}")));
         }
         let blocks = self.disk.blocks.lock();
