@@ -1,0 +1,281 @@
+//! Preallocation, punched holes, zeroed ranges.
+//!
+//! Owns: `fallocate(2)` for the modes that btrfs has. Preallocated space is the file's own from
+//! then on: a later write into it needs no new space and goes there.
+
+use super::extent_edit::ExtentEdit;
+use super::extents::{Source, records_in, segments_in};
+use super::flush::{count_bytes, flush_locked};
+use super::read::read_merged;
+use super::shrink::tail_items;
+use super::truncate::grow;
+use super::write::{FILE_SIZE_MAX, Promise, Span, gather, has_inline, promise_sectors};
+use crate::allocator::Steal;
+use crate::error::{Error, Result};
+use crate::fs::filesystem::Filesystem;
+use crate::fs::inode::Inode;
+use crate::ondisk::{FILE_EXTENT_PREALLOC, INODE_PREALLOC};
+use crate::sync::Arc;
+use crate::units::{Logical, MIB, round_down, round_up};
+use std::ops::Range;
+
+/// Longest preallocated extent.
+const PREALLOC_BYTES_MAX: u64 = 128 * MIB;
+/// Extents put into the tree by one transaction.
+const EXTENTS_PER_TRANSACTION: usize = 32;
+/// Items that one transaction of a punch removes.
+const PUNCHED_MAX: usize = 256;
+
+/// `fallocate(2)` with the flags of `linux/falloc.h`.
+///
+/// # Errors
+/// [`Error::NotSupported`] for modes that btrfs doesn't have.
+pub fn fallocate(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    mode: i32,
+    offset: u64,
+    len: u64,
+) -> Result<()> {
+    let end = offset
+        .checked_add(len)
+        .filter(|&end| end <= FILE_SIZE_MAX)
+        .ok_or(Error::FileTooBig)?;
+    if len == 0 {
+        return Err(Error::Invalid("fallocate of no bytes"));
+    }
+    let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+    let range = offset..end;
+    match mode & !libc::FALLOC_FL_KEEP_SIZE {
+        0 => preallocate(fs, inode, &range, keep_size),
+        libc::FALLOC_FL_PUNCH_HOLE if keep_size => punch(fs, inode, &range),
+        libc::FALLOC_FL_ZERO_RANGE => {
+            punch(fs, inode, &range)?;
+            preallocate(fs, inode, &range, keep_size)
+        }
+        _ => Err(Error::NotSupported),
+    }
+}
+
+/// Makes every hole in `range` preallocated.
+fn preallocate(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    range: &Range<u64>,
+    keep_size: bool,
+) -> Result<()> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let promise = promise_sectors(fs, inode, 2)?;
+    let inline_promise = promise_sectors(fs, inode, 1)?;
+    let sectors = round_down(range.start, sectorsize)
+        ..round_up(range.end, sectorsize).ok_or(Error::FileTooBig)?;
+    let _one = inode.data.flush.lock();
+    flush_locked(fs, inode)?;
+    let holes: Vec<Range<u64>> = segments_in(&fs.ctx, &inode.root, inode.objectid, &sectors)?
+        .into_iter()
+        .filter(|segment| segment.source == Source::Hole)
+        .map(|segment| segment.file)
+        .collect();
+    if !holes.is_empty() {
+        leave_inline(fs, inode, inline_promise)?;
+    }
+    let wanted: u64 = holes.iter().map(|hole| hole.end - hole.start).sum();
+    let mut space = fs.ctx.space.reserve_data(wanted)?;
+    let mut extents = Vec::new();
+    for hole in holes {
+        let mut here = hole.start;
+        while here < hole.end {
+            let want = (hole.end - here).min(PREALLOC_BYTES_MAX);
+            let hint = inode.data.state.lock().next_extent;
+            match fs.ctx.space.alloc_data(&mut space, want, sectorsize, hint) {
+                Ok((at, len)) => {
+                    inode.data.state.lock().next_extent = at.checked_add(len);
+                    extents.push((here..here + len, at));
+                    here += len;
+                }
+                Err(error) => {
+                    give_back(fs, &extents);
+                    return Err(error);
+                }
+            }
+            if extents.len() == EXTENTS_PER_TRANSACTION {
+                insert(fs, inode, &mut extents)?;
+            }
+        }
+    }
+    insert(fs, inode, &mut extents)?;
+    if !keep_size && range.end > inode.meta.lock().size {
+        grow(fs, inode, range.end, promise)?;
+    }
+    Ok(())
+}
+
+type Extents = Vec<(Range<u64>, Logical)>;
+
+fn give_back(fs: &Filesystem, extents: &Extents) {
+    for (file, at) in extents {
+        fs.ctx.space.free_unwritten(*at, file.end - file.start);
+    }
+}
+
+/// Puts preallocated extents into the tree; `extents` is empty afterwards.
+fn insert(fs: &Filesystem, inode: &Arc<Inode>, extents: &mut Extents) -> Result<()> {
+    if extents.is_empty() {
+        return Ok(());
+    }
+    let taken = std::mem::take(extents);
+    let prepared = fs
+        .reserve(3 * taken.len() as u64 + 4, Steal::No)
+        .and_then(|reservation| Ok((reservation, fs.prepare_dirty(inode)?)));
+    let (reservation, ticket) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            give_back(fs, &taken);
+            return Err(error);
+        }
+    };
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let _alone = inode.content.write();
+    fs.with_trans(reservation, |trans| {
+        let edit = ExtentEdit::of(&fs.ctx, trans, inode);
+        let mut added = 0;
+        for (file, at) in &taken {
+            // An explicit hole may speak for the range; it counts no bytes.
+            edit.drop_range(file)?;
+            edit.insert_new(file.start, FILE_EXTENT_PREALLOC, *at, file.end - file.start)?;
+            added += file.end - file.start;
+        }
+        let disk_end = {
+            let mut meta = inode.meta.lock();
+            count_bytes(&mut meta, added, 0);
+            meta.flags |= INODE_PREALLOC;
+            round_up(meta.disk_size, sectorsize).ok_or(Error::FileTooBig)?
+        };
+        edit.fill_gaps(&(disk_end..taken[0].0.start))?;
+        fs.mark_dirty(inode, &mut inode.meta.lock(), ticket);
+        Ok(())
+    })
+}
+
+/// An inline extent becomes a regular one (with the next flush) when others come to stand
+/// beside it.
+fn leave_inline(fs: &Filesystem, inode: &Arc<Inode>, promise: Promise) -> Result<()> {
+    if !has_inline(fs, inode)? {
+        return Ok(());
+    }
+    let _alone = inode.content.write();
+    let (size, flags) = {
+        let meta = inode.meta.lock();
+        (meta.size, meta.flags)
+    };
+    let mut span = Span {
+        fs,
+        inode,
+        size,
+        flags,
+        parts: Vec::new(),
+    };
+    span.load(0)?;
+    gather(
+        fs,
+        inode,
+        span.parts.iter().map(|(at, bytes)| (*at, &bytes[..])),
+        promise,
+    );
+    Ok(())
+}
+
+/// Makes `range` read as zeros and gives its whole sectors back.
+fn punch(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<()> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let promise = promise_sectors(fs, inode, 2)?;
+    let _one = inode.data.flush.lock();
+    flush_locked(fs, inode)?;
+    let inner = zero_edges(fs, inode, range, promise)?;
+    let mut here = inner.start;
+    while here < inner.end {
+        let records = records_in(
+            &fs.ctx,
+            &inode.root,
+            inode.objectid,
+            &(here..inner.end),
+            PUNCHED_MAX,
+        )?;
+        let upto = match records.last() {
+            Some(last) if records.len() == PUNCHED_MAX => last.file.end.min(inner.end),
+            _ => inner.end,
+        };
+        let bytes = fs.ctx.space.item_bytes(tail_items());
+        let reservation = fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
+        let ticket = fs.prepare_dirty_freeing(inode)?;
+        let _alone = inode.content.write();
+        fs.with_trans(reservation, |trans| {
+            let edit = ExtentEdit::of(&fs.ctx, trans, inode);
+            let freed = edit.drop_range(&(here..upto))?;
+            let size = inode.meta.lock().disk_size;
+            let told = upto.min(round_up(size, sectorsize).ok_or(Error::FileTooBig)?);
+            edit.fill_gaps(&(here..told))?;
+            let mut meta = inode.meta.lock();
+            count_bytes(&mut meta, 0, freed);
+            fs.mark_dirty(inode, &mut meta, ticket);
+            Ok(())
+        })?;
+        here = upto;
+    }
+    Ok(())
+}
+
+/// Zeros the parts of `range` that don't fill their sectors, in memory, and forgets what memory
+/// holds of the sectors that do. Returns those.
+fn zero_edges(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    range: &Range<u64>,
+    promise: Promise,
+) -> Result<Range<u64>> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let _alone = inode.content.write();
+    let (size, flags) = {
+        let meta = inode.meta.lock();
+        (meta.size, meta.flags)
+    };
+    let first = round_up(range.start, sectorsize).ok_or(Error::FileTooBig)?;
+    let mut last = round_down(range.end, sectorsize);
+    if range.end >= size {
+        // Behind the end of the file there is nothing to keep.
+        last = last.max(round_up(size, sectorsize).ok_or(Error::FileTooBig)?);
+    }
+    let inner = first..last.max(first);
+    let head = range.start..first.min(range.end).min(size);
+    let tail = last.max(range.start)..range.end.min(size);
+    let mut span = Span {
+        fs,
+        inode,
+        size,
+        flags,
+        parts: Vec::new(),
+    };
+    let mut zeros = Vec::new();
+    for edge in [head, tail] {
+        if edge.start >= edge.end {
+            continue;
+        }
+        let mut bytes = vec![0; (edge.end - edge.start) as usize];
+        read_merged(fs, inode, edge.start, &mut bytes, flags)?;
+        if bytes.iter().any(|&byte| byte != 0) {
+            span.load(round_down(edge.start, sectorsize))?;
+            bytes.fill(0);
+            zeros.push((edge.start, bytes));
+        }
+    }
+    let parts = std::mem::take(&mut span.parts);
+    let parts = parts
+        .iter()
+        .chain(&zeros)
+        .map(|(at, bytes)| (*at, &bytes[..]));
+    gather(fs, inode, parts, promise);
+    let mut state = inode.data.state.lock();
+    fs.delayed_data
+        .subtract_bytes(state.dirty.remove(inner.clone()));
+    Ok(inner)
+}

@@ -1,0 +1,395 @@
+//! From memory to extents: one inode's delayed ranges are written out.
+//!
+//! Owns: the order that makes a crash harmless. Data reaches the device first, into space that
+//! nothing refers to; then, in one transaction, the items of the old range go and the new ones
+//! come, with checksums, references, `nbytes` and the size on disk. What was taken from memory
+//! stays readable until then. A failure is kept for the next fsync.
+
+use super::data::State;
+use super::extent_edit::ExtentEdit;
+use super::extents::records_in;
+use super::nocow::{Place, places_of};
+use super::ranges::Ranges;
+use crate::allocator::{DataReservation, MetaReservation, Steal};
+use crate::error::{Error, Result};
+use crate::fs::filesystem::Filesystem;
+use crate::fs::inode::{Inode, InodeMeta};
+use crate::ondisk::{
+    FILE_EXTENT_INLINE_DATA_START, FILE_EXTENT_REG, INODE_NODATASUM, INODE_PREALLOC, tree_block,
+};
+use crate::sync::Arc;
+use crate::units::{Logical, MIB, round_up};
+use std::ops::Range;
+
+/// Longest data extent, as the kernel makes them.
+const EXTENT_BYTES_MAX: u64 = 128 * MIB;
+/// Small files up to this live in the tree (the kernel's default `max_inline`).
+const INLINE_BYTES_MAX: u64 = 2048;
+/// Neighbouring pieces are gathered up to this for one device write.
+const GATHER_BYTES: usize = 1 << 20;
+/// Extents whose items change in one transaction.
+const EXTENTS_PER_TRANSACTION: usize = 64;
+/// Old items that one new extent may replace: bounds a transaction.
+const REPLACED_MAX: usize = 512;
+/// Item changes set aside for each extent: what is cut and dropped, the item, its checksums.
+const ITEMS_PER_EXTENT: u64 = 4;
+
+/// What a flush took out of memory.
+struct Batch {
+    ranges: Arc<Ranges>,
+    /// The file's size when it was taken: every byte below is in the tree afterwards.
+    size: u64,
+    flags: u64,
+    data_space: Option<DataReservation>,
+    item_space: MetaReservation,
+    hint: Option<Logical>,
+}
+
+/// A range whose content is on the device and whose items aren't in the tree yet.
+struct Written {
+    file: Range<u64>,
+    at: Logical,
+    place: Place,
+    sums: Vec<u8>,
+}
+
+/// Writes an inode's delayed ranges out and puts them into its tree.
+///
+/// # Errors
+/// This flush's failure; it is kept too, for the next fsync.
+pub fn flush_inode(fs: &Filesystem, inode: &Arc<Inode>) -> Result<()> {
+    let _one = inode.data.flush.lock();
+    flush_locked(fs, inode)
+}
+
+/// As [`flush_inode`], for who holds the inode's `flush` already.
+pub(super) fn flush_locked(fs: &Filesystem, inode: &Arc<Inode>) -> Result<()> {
+    let outcome = match begin(fs, inode) {
+        Ok(Some(batch)) => {
+            let ranges = batch.ranges.clone();
+            let outcome = write_out(fs, inode, batch);
+            inode.data.state.lock().flushing = None;
+            fs.delayed_data.subtract_bytes(ranges.bytes());
+            outcome
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    outcome.inspect_err(|error| {
+        log::error!(
+            "inode {} of tree {}: written content is lost: {error}",
+            inode.objectid,
+            inode.root.objectid
+        );
+        inode
+            .data
+            .state
+            .lock()
+            .error
+            .get_or_insert_with(|| error.clone());
+    })
+}
+
+/// Takes everything dirty out; a small file is put into the tree at once.
+fn begin(fs: &Filesystem, inode: &Arc<Inode>) -> Result<Option<Batch>> {
+    if inode.data.state.lock().dirty.is_empty() {
+        return Ok(None);
+    }
+    let ticket = fs.prepare_dirty_freeing(inode)?;
+    let beyond = u64::from(fs.ctx.sectorsize)..u64::MAX;
+    let alone_in_tree = records_in(&fs.ctx, &inode.root, inode.objectid, &beyond, 1)?.is_empty();
+    let _alone = inode.content.write();
+    let (size, flags) = {
+        let meta = inode.meta.lock();
+        (meta.size, meta.flags)
+    };
+    let mut batch = {
+        let mut state = inode.data.state.lock();
+        if state.dirty.is_empty() {
+            return Ok(None);
+        }
+        take(fs, &mut state, size, flags)
+    };
+    if !alone_in_tree || !can_inline(fs, &batch) {
+        return Ok(Some(batch));
+    }
+    let reservation = batch.item_space.split(u64::MAX);
+    let mut data = vec![0; size as usize];
+    batch.ranges.read(0, &mut data);
+    let outcome = fs.with_trans(reservation, |trans| {
+        let edit = ExtentEdit::of(&fs.ctx, trans, inode);
+        let freed = edit.drop_range(&(0..u64::from(fs.ctx.sectorsize)))?;
+        edit.insert_inline(&data)?;
+        let mut meta = inode.meta.lock();
+        count_bytes(&mut meta, size, freed);
+        meta.disk_size = size;
+        fs.mark_dirty(inode, &mut meta, ticket);
+        Ok(())
+    });
+    inode.data.state.lock().flushing = None;
+    fs.delayed_data.subtract_bytes(batch.ranges.bytes());
+    outcome.map(|()| None)
+}
+
+fn take(fs: &Filesystem, state: &mut State, size: u64, flags: u64) -> Batch {
+    let ranges = Arc::new(std::mem::take(&mut state.dirty));
+    state.flushing = Some(ranges.clone());
+    Batch {
+        ranges,
+        size,
+        flags,
+        data_space: state.data_space.take(),
+        item_space: state
+            .item_space
+            .take()
+            .unwrap_or_else(|| fs.ctx.space.no_metadata()),
+        hint: state.next_extent,
+    }
+}
+
+/// Whether the file is small enough to live in the tree.
+fn can_inline(fs: &Filesystem, batch: &Batch) -> bool {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let leaf_room = tree_block::leaf_data_size(fs.ctx.nodesize) as u64;
+    let heads = tree_block::Item::SIZE as u64 + FILE_EXTENT_INLINE_DATA_START as u64;
+    batch.size <= INLINE_BYTES_MAX.min(leaf_room - heads)
+        && batch.size < sectorsize
+        && batch.flags & INODE_PREALLOC == 0
+        && batch.ranges.covers(0..batch.size)
+}
+
+pub(super) fn count_bytes(meta: &mut InodeMeta, added: u64, freed: u64) {
+    meta.nbytes = (meta.nbytes + added).saturating_sub(freed);
+}
+
+fn write_out(fs: &Filesystem, inode: &Arc<Inode>, mut batch: Batch) -> Result<()> {
+    let mut written = Vec::new();
+    let outcome = write_runs(fs, inode, &mut batch, &mut written);
+    let outcome = match outcome {
+        Ok(()) => {
+            let size = batch.size;
+            publish(fs, inode, &mut batch, &mut written, size)
+        }
+        Err(error) => Err(error),
+    };
+    // What didn't reach the tree is referred to by nobody.
+    for extent in written.iter().filter(|extent| extent.place == Place::Anew) {
+        fs.ctx
+            .space
+            .free_unwritten(extent.at, extent.file.end - extent.file.start);
+    }
+    outcome
+}
+
+fn write_runs(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    batch: &mut Batch,
+    written: &mut Vec<Written>,
+) -> Result<()> {
+    let ranges = batch.ranges.clone();
+    let mut gather = Gather::default();
+    for run in ranges.runs() {
+        for part in places_of(fs, inode, &run)? {
+            let mut here = part.file.start;
+            while here < part.file.end {
+                let (at, len) = match part.place {
+                    Place::Anew => allocate(fs, inode, batch, here..part.file.end)?,
+                    Place::InPlace(at) | Place::Prealloc(at) => {
+                        (at, part.file.end - part.file.start)
+                    }
+                };
+                let file = here..here + len;
+                written.push(Written {
+                    file: file.clone(),
+                    at,
+                    place: part.place,
+                    sums: vec![],
+                });
+                let last = written.last_mut().expect("just pushed");
+                if batch.flags & INODE_NODATASUM == 0 {
+                    last.sums = sums_of(fs, &ranges, &file);
+                }
+                gather.write(fs, at, ranges.slices(file))?;
+                here += len;
+                if written.len() >= EXTENTS_PER_TRANSACTION {
+                    gather.flush(fs)?;
+                    let size = batch.size.min(here);
+                    publish(fs, inode, batch, written, size)?;
+                }
+            }
+        }
+    }
+    gather.flush(fs)?;
+    inode.data.state.lock().next_extent = batch.hint;
+    Ok(())
+}
+
+/// Space for a new extent that begins at `file.start`.
+fn allocate(
+    fs: &Filesystem,
+    inode: &Inode,
+    batch: &mut Batch,
+    file: Range<u64>,
+) -> Result<(Logical, u64)> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let mut want = (file.end - file.start).min(EXTENT_BYTES_MAX);
+    let old = records_in(&fs.ctx, &inode.root, inode.objectid, &file, REPLACED_MAX)?;
+    if old.len() == REPLACED_MAX {
+        let last = old.last().expect("not empty");
+        want = want.min(last.file.end - file.start);
+    }
+    let have = batch.data_space.as_ref().map_or(0, DataReservation::bytes);
+    if have < want {
+        let more = fs.ctx.space.reserve_data(want - have)?;
+        match &mut batch.data_space {
+            Some(space) => space.merge(more),
+            None => batch.data_space = Some(more),
+        }
+    }
+    let space = batch.data_space.as_mut().expect("reserved above");
+    let (at, len) = fs
+        .ctx
+        .space
+        .alloc_data(space, want, sectorsize, batch.hint)?;
+    batch.hint = at.checked_add(len);
+    Ok((at, len))
+}
+
+/// The checksums of a range in memory, whose slices needn't end at sector borders.
+fn sums_of(fs: &Filesystem, ranges: &Ranges, file: &Range<u64>) -> Vec<u8> {
+    let sectorsize = fs.ctx.sectorsize as usize;
+    let mut sums = Vec::new();
+    let mut rest: Vec<u8> = Vec::new();
+    for mut slice in ranges.slices(file.clone()) {
+        if !rest.is_empty() {
+            let take = slice.len().min(sectorsize - rest.len());
+            rest.extend_from_slice(&slice[..take]);
+            slice = &slice[take..];
+            if rest.len() < sectorsize {
+                continue;
+            }
+            sums.extend(fs.engine.csums.sums_of(&rest));
+            rest.clear();
+        }
+        let whole = slice.len() - slice.len() % sectorsize;
+        sums.extend(fs.engine.csums.sums_of(&slice[..whole]));
+        rest.extend_from_slice(&slice[whole..]);
+    }
+    sums
+}
+
+/// Gathers pieces that lie side by side on disk into large writes.
+#[derive(Default)]
+struct Gather {
+    at: Option<Logical>,
+    bytes: Vec<u8>,
+}
+
+impl Gather {
+    fn write<'a>(
+        &mut self,
+        fs: &Filesystem,
+        at: Logical,
+        slices: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<()> {
+        let mut here = at;
+        for slice in slices {
+            let end = self
+                .at
+                .and_then(|start| start.checked_add(self.bytes.len() as u64));
+            if end != Some(here) || self.bytes.len() + slice.len() > GATHER_BYTES {
+                self.flush(fs)?;
+            }
+            if self.bytes.is_empty() && slice.len() >= GATHER_BYTES / 2 {
+                fs.volume.write(here, slice)?;
+            } else {
+                if self.bytes.is_empty() {
+                    self.at = Some(here);
+                }
+                self.bytes.extend_from_slice(slice);
+            }
+            here = Logical(here.get() + slice.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, fs: &Filesystem) -> Result<()> {
+        if let Some(at) = self.at.take() {
+            fs.volume.write(at, &self.bytes)?;
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Puts written extents into the tree, in one transaction; `written` is empty afterwards. All
+/// content below `size` is there then.
+fn publish(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    batch: &mut Batch,
+    written: &mut Vec<Written>,
+    size: u64,
+) -> Result<()> {
+    if written.is_empty() {
+        return Ok(());
+    }
+    let reservation = item_reservation(fs, batch, written)?;
+    let ticket = fs.prepare_dirty_freeing(inode)?;
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let _alone = inode.content.write();
+    fs.with_trans(reservation, |trans| {
+        let edit = ExtentEdit::of(&fs.ctx, trans, inode);
+        let (mut added, mut freed) = (0, 0);
+        for Written {
+            file,
+            at,
+            place,
+            sums,
+        } in written.iter()
+        {
+            let len = file.end - file.start;
+            match place {
+                Place::Anew => {
+                    freed += edit.drop_range(file)?;
+                    edit.insert_new(file.start, FILE_EXTENT_REG, *at, len)?;
+                    added += len;
+                }
+                Place::Prealloc(_) => edit.mark_written(file)?,
+                Place::InPlace(_) => {}
+            }
+            fs.engine.csums.insert(trans, *at, sums)?;
+        }
+        let mut meta = inode.meta.lock();
+        let old_size = meta.disk_size;
+        drop(meta);
+        let rounded = |size| round_up(size, sectorsize).ok_or(Error::FileTooBig);
+        edit.fill_gaps(&(rounded(old_size)?..rounded(size)?))?;
+        meta = inode.meta.lock();
+        count_bytes(&mut meta, added, freed);
+        meta.disk_size = old_size.max(size);
+        fs.mark_dirty(inode, &mut meta, ticket);
+        Ok(())
+    })?;
+    written.clear();
+    Ok(())
+}
+
+fn item_reservation(
+    fs: &Filesystem,
+    batch: &mut Batch,
+    written: &[Written],
+) -> Result<MetaReservation> {
+    let sums: usize = written.iter().map(|extent| extent.sums.len()).sum();
+    let items = ITEMS_PER_EXTENT * written.len() as u64 + sums as u64 / 2048;
+    let bytes = fs.ctx.space.item_bytes(items);
+    let mut reservation = batch.item_space.split(bytes);
+    if reservation.bytes() < bytes {
+        // The promise of the write counted by estimate; what is short is in the reserve that
+        // freeing operations may use.
+        let more = bytes - reservation.bytes();
+        reservation.merge(fs.ctx.space.reserve_metadata(more, Steal::Yes)?);
+    }
+    Ok(reservation)
+}

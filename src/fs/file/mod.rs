@@ -1,0 +1,38 @@
+//! A file's content: from programs' bytes to extents and back.
+//!
+//! Writes gather in memory ([`write`], [`data`]), bounded over the mount ([`queue`]); a flush
+//! ([`flush`]) gives them extents. Reads merge both ([`read`]). Items change in
+//! [`extent_edit`] only. Never: names, times or permissions; those are the namespace's.
+//!
+//! Lock order: the inode's `names`, `data.flush`, `content`, `meta`, `data.state`; then tree
+//! locks. Nobody comes here with `content` or `meta` locked, or with a transaction handle.
+
+mod checksums;
+mod copy;
+mod data;
+mod extent_edit;
+mod extents;
+mod fallocate;
+mod flush;
+mod nocow;
+mod queue;
+mod ranges;
+mod read;
+mod seek;
+mod shrink;
+mod truncate;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use copy::copy_file_range;
+pub use data::{FileData, delayed_bytes, take_error};
+pub use fallocate::fallocate;
+pub use flush::flush_inode;
+pub use queue::{DelayedData, flush_all};
+pub use read::read;
+pub use seek::seek;
+pub use shrink::drop_items_from;
+pub use truncate::{discard_delayed, truncate};
+pub use write::{FILE_SIZE_MAX, write};
