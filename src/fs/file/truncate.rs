@@ -60,7 +60,8 @@ pub(super) fn grow(fs: &Filesystem, inode: &Arc<Inode>, size: u64, promise: Prom
         flags,
         parts: Vec::new(),
     };
-    span.settle_old_end(size, size)?;
+    // Everything behind the old end changes, its own sector too.
+    span.settle_old_end(u64::MAX, u64::MAX)?;
     let parts = span.parts;
     gather(
         fs,

@@ -214,12 +214,12 @@ impl Span<'_> {
         Ok(())
     }
 
-    /// When `offset..end` begins behind the sector that holds the file's old end, that sector
-    /// must end in zeros on disk too, and an inline extent must become a regular one.
+    /// When the change of `offset..end` begins behind the sector that holds the file's old end,
+    /// that sector must end in zeros on disk too, and an inline extent must become a regular one.
     pub fn settle_old_end(&mut self, offset: u64, end: u64) -> Result<()> {
         let sectorsize = u64::from(self.fs.ctx.sectorsize);
         let last = round_down(self.size, sectorsize);
-        if last != self.size && offset >= last + sectorsize {
+        if last != self.size && offset >= last.saturating_add(sectorsize) {
             let mut sector = vec![0; sectorsize as usize];
             read_merged(self.fs, self.inode, last, &mut sector, self.flags)?;
             if sector[(self.size - last) as usize..]
