@@ -195,9 +195,7 @@ fn write_runs(
             while here < part.file.end {
                 let (at, len) = match part.place {
                     Place::Anew => allocate(fs, inode, batch, here..part.file.end)?,
-                    Place::InPlace(at) | Place::Prealloc(at) => {
-                        (at, part.file.end - part.file.start)
-                    }
+                    Place::Over(at) | Place::Prealloc(at) => (at, part.file.end - part.file.start),
                 };
                 let file = here..here + len;
                 written.push(Written {
@@ -357,7 +355,7 @@ fn publish(
                     added += len;
                 }
                 Place::Prealloc(_) => edit.mark_written(file)?,
-                Place::InPlace(_) => {}
+                Place::Over(_) => {}
             }
             fs.engine.csums.insert(trans, *at, sums)?;
         }

@@ -35,4 +35,4 @@ pub use read::read;
 pub use seek::seek;
 pub use shrink::drop_items_from;
 pub use truncate::{discard_delayed, truncate};
-pub use write::{FILE_SIZE_MAX, write};
+pub use write::write;

@@ -30,7 +30,7 @@ pub(super) enum Place {
     /// To a new extent.
     Anew,
     /// Over the old content, at this address.
-    InPlace(Logical),
+    Over(Logical),
     /// Into preallocated space, at this address; its items change afterwards.
     Prealloc(Logical),
 }
@@ -101,7 +101,7 @@ fn place_of(
     // A file that lost its checksums later may still have some for this range.
     let len = record.file.end - from;
     match flags & INODE_NODATASUM != 0 && fs.engine.csums.lookup(at, len)?.is_empty() {
-        true => Ok(Place::InPlace(at)),
+        true => Ok(Place::Over(at)),
         false => Ok(Place::Anew),
     }
 }

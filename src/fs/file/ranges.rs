@@ -145,13 +145,6 @@ impl Ranges {
         here >= range.end
     }
 
-    /// Whether any byte at or behind `at` is held.
-    pub fn reaches(&self, at: u64) -> bool {
-        self.pieces
-            .last_key_value()
-            .is_some_and(|(&start, piece)| start + piece.len() as u64 > at)
-    }
-
     /// Pieces that touch `range`, in order.
     fn pieces_in(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &[u8])> {
         let first = self
@@ -276,7 +269,7 @@ mod tests {
         for index in 0..40u64 {
             ranges.write(index * 100_000, &vec![index as u8; 100_000]);
         }
-        assert_eq!(ranges.runs(), [0..4_000_000]);
+        assert_eq!(ranges.runs(), vec![0..4_000_000]);
         assert!(
             ranges
                 .pieces

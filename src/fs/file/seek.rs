@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::fs::Whence;
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
+use crate::ondisk::INODE_PREALLOC;
 use crate::sync::Arc;
 use std::ops::Range;
 
@@ -17,9 +18,20 @@ use std::ops::Range;
 /// [`Error::NoSuchRange`] at or behind the end of the file, or when no content follows.
 pub fn seek(fs: &Filesystem, inode: &Arc<Inode>, offset: u64, whence: Whence) -> Result<u64> {
     let _steady = inode.content.read();
-    let size = inode.meta.lock().size;
+    let (size, is_dense) = {
+        let meta = inode.meta.lock();
+        (
+            meta.size,
+            meta.nbytes == meta.size && meta.flags & INODE_PREALLOC == 0,
+        )
+    };
     if offset >= size {
         return Err(Error::NoSuchRange);
+    }
+    // The kernel takes such a file for one without holes, also where preallocated extents were
+    // cloned into it; programs have seen that answer.
+    if is_dense && whence == Whence::Hole {
+        return Ok(size);
     }
     let mut here = offset;
     let mut walk = ExtentWalk::starting_at(&fs.ctx, &inode.root, inode.objectid, offset)?;

@@ -67,12 +67,7 @@ pub(super) fn tail_items() -> u64 {
 
 /// Removes the extent items of an inode that nobody has loaded, from the end of `size`'s sector
 /// on.
-pub fn drop_items_from(
-    fs: &Filesystem,
-    root: &Arc<Root>,
-    objectid: u64,
-    size: u64,
-) -> Result<()> {
+pub fn drop_items_from(fs: &Filesystem, root: &Arc<Root>, objectid: u64, size: u64) -> Result<()> {
     let sectorsize = u64::from(fs.ctx.sectorsize);
     let floor = round_up(size, sectorsize).ok_or(Error::FileTooBig)?;
     while let Some(tail) = next_tail(&fs.ctx, root, objectid, floor)? {

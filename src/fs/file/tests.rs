@@ -17,15 +17,26 @@ type Device = Arc<FaultyDevice<MemoryDevice>>;
 fn mkfs(mib: u64, options: &[&str]) -> Device {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(mib << 20).unwrap();
-    let made = Command::new("mkfs.btrfs").arg("-q").args(options).arg(image.path()).output();
+    let made = Command::new("mkfs.btrfs")
+        .arg("-q")
+        .args(options)
+        .arg(image.path())
+        .output();
     let made = made.expect("mkfs.btrfs can be started");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let device = MemoryDevice::from_reader(File::open(image.path()).unwrap()).unwrap();
     Arc::new(FaultyDevice::over(Arc::new(device)))
 }
 
 fn mount(device: &Device) -> Arc<Filesystem> {
-    let options = MountOptions { background: false, ..MountOptions::default() };
+    let options = MountOptions {
+        background: false,
+        ..MountOptions::default()
+    };
     Filesystem::mount(vec![device.clone() as Arc<dyn BlockDevice>], &options).unwrap()
 }
 
@@ -42,15 +53,29 @@ fn check(device: &Device) {
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         if !output.status.success() && std::env::var_os("BTRFUSE_KEEP").is_some() {
-            device.inner().copy_to(&File::create("/tmp/failed.raw").unwrap()).unwrap();
+            device
+                .inner()
+                .copy_to(&File::create("/tmp/failed.raw").unwrap())
+                .unwrap();
         }
-        assert!(output.status.success() && !said.contains("rror:"), "{mode}: {said}");
+        assert!(
+            output.status.success() && !said.contains("rror:"),
+            "{mode}: {said}"
+        );
     }
 }
 
 fn create(fs: &Filesystem, name: &str) -> NodeId {
     let flags = libc::O_RDWR;
-    fs.create(&Caller::default(), NodeId::ROOT, name.as_bytes(), MODE, flags).unwrap().node
+    fs.create(
+        &Caller::default(),
+        NodeId::ROOT,
+        name.as_bytes(),
+        MODE,
+        flags,
+    )
+    .unwrap()
+    .node
 }
 
 fn write(fs: &Filesystem, node: NodeId, at: u64, data: &[u8]) -> Result<()> {
@@ -60,7 +85,10 @@ fn write(fs: &Filesystem, node: NodeId, at: u64, data: &[u8]) -> Result<()> {
 }
 
 fn truncate(fs: &Filesystem, node: NodeId, size: u64) -> Result<()> {
-    let changes = SetAttr { size: Some(size), ..SetAttr::default() };
+    let changes = SetAttr {
+        size: Some(size),
+        ..SetAttr::default()
+    };
     fs.setattr(&Caller::default(), node, &changes).map(drop)
 }
 
@@ -194,11 +222,23 @@ fn random_story(options: &[&str], seed: u64, steps: usize) {
             }
             _ => {
                 let expected = model.get(from..to.min(model.len())).unwrap_or(&[]);
-                assert_eq!(fs.read(node, at, len as u32).expect(&story), expected, "{story}");
+                assert_eq!(
+                    fs.read(node, at, len as u32).expect(&story),
+                    expected,
+                    "{story}"
+                );
             }
         }
-        assert_eq!(fs.getattr(node).unwrap().size, model.len() as u64, "{story}");
-        if let Some(at) = content(&fs, node).iter().zip(&model).position(|(a, b)| a != b) {
+        assert_eq!(
+            fs.getattr(node).unwrap().size,
+            model.len() as u64,
+            "{story}"
+        );
+        if let Some(at) = content(&fs, node)
+            .iter()
+            .zip(&model)
+            .position(|(a, b)| a != b)
+        {
             panic!("{story}: content differs from {at} on: {log:#?}");
         }
         assert_map_holds(&fs, node, &model, &story);
@@ -207,7 +247,10 @@ fn random_story(options: &[&str], seed: u64, steps: usize) {
     drop(fs);
     check(&device);
     let fs = mount(&device);
-    assert!(content(&fs, look_up(&fs, "story")) == model, "seed {seed}: content after remount");
+    assert!(
+        content(&fs, look_up(&fs, "story")) == model,
+        "seed {seed}: content after remount"
+    );
     fs.unmount().unwrap();
 }
 
@@ -220,7 +263,12 @@ fn assert_map_holds(fs: &Filesystem, node: NodeId, model: &[u8], story: &str) {
             Err(Error::NoSuchRange) => model.len() as u64,
             Err(error) => panic!("{story}: {error}"),
         };
-        assert!(model[at as usize..data as usize].iter().all(|&byte| byte == 0), "{story}: {at}");
+        assert!(
+            model[at as usize..data as usize]
+                .iter()
+                .all(|&byte| byte == 0),
+            "{story}: {at}"
+        );
         if data == model.len() as u64 {
             return;
         }
@@ -267,7 +315,10 @@ fn preallocated_space_is_written_in_place_and_counted() {
     fs.fallocate(node, 0, 0, 1 << 20).unwrap();
     assert_eq!(fs.getattr(node).unwrap().blocks, 2048);
     assert_eq!(fs.seek(node, 0, Whence::Hole).unwrap(), 0);
-    assert!(matches!(fs.seek(node, 0, Whence::Data), Err(Error::NoSuchRange)));
+    assert!(matches!(
+        fs.seek(node, 0, Whence::Data),
+        Err(Error::NoSuchRange)
+    ));
     write(&fs, node, 8192, &[7; 4096]).unwrap();
     assert_eq!(fs.seek(node, 0, Whence::Data).unwrap(), 8192);
     fs.fsync(node, false).unwrap();
