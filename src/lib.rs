@@ -31,6 +31,8 @@ pub mod commit;
 pub mod error;
 pub mod extent_buffer;
 #[cfg(not(btrfuse_model))]
+pub mod fs;
+#[cfg(not(btrfuse_model))]
 pub mod fuse;
 #[cfg(all(feature = "race-lab", not(btrfuse_model)))]
 pub mod lab;

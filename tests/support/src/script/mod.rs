@@ -12,7 +12,7 @@ mod operation;
 
 pub use content::Content;
 pub use model::Model;
-pub use operation::{Operation, RenameKind, apply};
+pub use operation::{Allocate, Operation, RenameKind, apply, bytes};
 
 use crate::compare::{Inodes, Rules, differences};
 use crate::{Manifest, Rng, walk};
@@ -53,10 +53,20 @@ impl Story {
     pub fn go_on(&mut self, mount_point: &Path, steps: usize) {
         rustix::process::umask(rustix::fs::Mode::empty());
         let folder = mount_point.join(&self.folder);
+        self.go_on_with(steps, |operation| apply(&folder, operation));
+    }
+
+    /// Goes on for `steps` operations, done by `apply`.
+    #[track_caller]
+    pub fn go_on_with(
+        &mut self,
+        steps: usize,
+        mut apply: impl FnMut(&Operation) -> Result<(), rustix::io::Errno>,
+    ) {
         for _ in 0..steps {
             let operation = invent::invent(&mut self.rng, &self.model);
             let expected = self.model.apply(&operation);
-            let answer = apply(&folder, &operation);
+            let answer = apply(&operation);
             assert!(
                 answer == expected,
                 "seed {} step {}: {operation:?}\nexpected {expected:?}, the filesystem says {answer:?}",

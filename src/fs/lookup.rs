@@ -1,0 +1,202 @@
+//! From names to inodes.
+//!
+//! Owns: lookup, also across subvolumes, and the way up. Invariant: what a lookup returns was
+//! counted, so that the kernel's forget finds it. Never: changes anything.
+
+use super::attr::Attr;
+use super::dir::{self, Target};
+use super::filesystem::{Filesystem, Node};
+use super::inode::Inode;
+use super::node_id::{Identity, NodeId, ROOT_DIR_OBJECTID};
+use super::{file, inode_ref, subvolume};
+use crate::error::{Error, Result};
+use crate::ondisk::kind;
+use crate::sync::Arc;
+
+impl Filesystem {
+    /// The inode called `name` in `parent`; "." and ".." are understood. Counts one lookup.
+    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Attr> {
+        let dir = match self.node(parent)? {
+            Node::Inode(inode) => inode,
+            Node::Stub(stub) => {
+                return match name {
+                    b"." => Ok(self.stub_attr(stub)),
+                    b".." => self.stub_parent(stub),
+                    _ => Err(Error::NotFound),
+                };
+            }
+        };
+        if name == b"." {
+            return Ok(self.hand_out(&dir));
+        }
+        dir.want_dir()?;
+        if name == b".." {
+            return Ok(self.hand_out(&self.parent_of(&dir)?));
+        }
+        let _names = dir.names.read();
+        let target = dir::find(&self.ctx, &dir, name)?.ok_or(Error::NotFound)?;
+        Ok(match self.follow(&dir, target, name)? {
+            Node::Inode(inode) => self.hand_out(&inode),
+            Node::Stub(stub) => self.stub_attr(stub),
+        })
+    }
+
+    /// The kernel gives back `n` lookups of the node.
+    pub fn forget(&self, node: NodeId, n: u64) {
+        if let Some(identity) = self.ids.identity_of(node) {
+            self.let_go(identity, n);
+        }
+    }
+
+    /// Counts less references. An unlinked inode that nobody can reach any more has no use for
+    /// the data that still waits in memory.
+    pub(in crate::fs) fn let_go(&self, identity: Identity, n: u64) {
+        let Some(inode) = self.home.table.unpin(identity, n) else {
+            return;
+        };
+        if inode.meta.lock().nlink == 0 {
+            file::discard_delayed(self, &inode);
+        }
+    }
+
+    /// Where an entry of `dir` leads to. A subvolume's entry that the root tree doesn't confirm
+    /// (a snapshot holds the entry, the subvolume stayed behind) leads to a stub.
+    pub(in crate::fs) fn follow(&self, dir: &Inode, target: Target, name: &[u8]) -> Result<Node> {
+        let Some(nested) = target.subvolume() else {
+            if target.location.kind != kind::INODE_ITEM {
+                return Err(Error::corrupt(format!(
+                    "directory {} of tree {}: an entry leads to {}",
+                    dir.objectid, dir.root.objectid, target.location
+                )));
+            }
+            let inode = self
+                .load(&dir.root, target.location.objectid)
+                .map_err(|error| {
+                    match error {
+                        // The name is there, so this is no plain ENOENT.
+                        Error::NotFound => Error::corrupt(format!(
+                            "directory {} of tree {}: the inode {} of an entry is missing",
+                            dir.objectid, dir.root.objectid, target.location.objectid
+                        )),
+                        other => other,
+                    }
+                })?;
+            return Ok(Node::Inode(inode));
+        };
+        let stub = Identity::Stub {
+            subvol: dir.root.objectid,
+            nested,
+        };
+        let entry = subvolume::entry_in(&self.ctx, dir.root.objectid, nested)?;
+        if !entry.is_some_and(|entry| entry.dirid == dir.objectid && entry.name == name) {
+            return Ok(Node::Stub(stub));
+        }
+        match self.load_root_dir(nested) {
+            Ok(inode) => Ok(Node::Inode(inode)),
+            Err(Error::NotFound) => Ok(Node::Stub(stub)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The inode number and kind that a listing shows for an entry, without loading the inode.
+    pub(in crate::fs) fn identity_of_entry(
+        &self,
+        dir: &Inode,
+        target: Target,
+        name: &[u8],
+    ) -> Result<Identity> {
+        let subvol = dir.root.objectid;
+        let Some(nested) = target.subvolume() else {
+            return Ok(Identity::Inode {
+                subvol,
+                objectid: target.location.objectid,
+            });
+        };
+        let entry = subvolume::entry_in(&self.ctx, subvol, nested)?;
+        Ok(
+            if entry.is_some_and(|entry| entry.dirid == dir.objectid && entry.name == name) {
+                Identity::Inode {
+                    subvol: nested,
+                    objectid: ROOT_DIR_OBJECTID,
+                }
+            } else {
+                Identity::Stub { subvol, nested }
+            },
+        )
+    }
+
+    /// The directory above; the root of the mount is its own.
+    pub(in crate::fs) fn parent_of(&self, dir: &Arc<Inode>) -> Result<Arc<Inode>> {
+        let Identity::Inode { subvol, objectid } = self.parent_identity(dir)? else {
+            return Err(Error::NotFound);
+        };
+        if (subvol, objectid) == (dir.root.objectid, dir.objectid) {
+            return Ok(dir.clone());
+        }
+        let root = subvolume::open(&self.ctx, subvol)?;
+        self.load(&root, objectid)
+    }
+
+    /// Which directory is above; the root of the mount is its own.
+    pub(in crate::fs) fn parent_identity(&self, dir: &Inode) -> Result<Identity> {
+        self.parent_in_trees(dir.root.objectid, dir.objectid, &dir.root)
+    }
+
+    fn parent_in_trees(
+        &self,
+        subvol: u64,
+        objectid: u64,
+        root: &Arc<crate::btree::Root>,
+    ) -> Result<Identity> {
+        if objectid == ROOT_DIR_OBJECTID {
+            let above = match subvol {
+                _ if subvol == self.ids.mounted() => None,
+                _ => subvolume::parent_entry(&self.ctx, subvol)?,
+            };
+            return Ok(match above {
+                Some(entry) => Identity::Inode {
+                    subvol: entry.tree,
+                    objectid: entry.dirid,
+                },
+                None => Identity::Inode { subvol, objectid },
+            });
+        }
+        let name = inode_ref::first(&self.ctx, root, objectid)?.ok_or(Error::NotFound)?;
+        Ok(Identity::Inode {
+            subvol,
+            objectid: name.parent,
+        })
+    }
+
+    /// Whether `above` is `dir` or contains it, in the trees as they are. The caller holds the
+    /// rename lock, so nobody moves a directory meanwhile.
+    pub(in crate::fs) fn contains(&self, above: Identity, dir: &Inode) -> Result<bool> {
+        let mut at = dir.identity();
+        let mut root = dir.root.clone();
+        loop {
+            if at == above {
+                return Ok(true);
+            }
+            let Identity::Inode { subvol, objectid } = at else {
+                return Ok(false);
+            };
+            if subvol != root.objectid {
+                root = subvolume::open(&self.ctx, subvol)?;
+            }
+            let next = self.parent_in_trees(subvol, objectid, &root)?;
+            if next == at {
+                return Ok(false);
+            }
+            at = next;
+        }
+    }
+
+    fn stub_parent(&self, stub: Identity) -> Result<Attr> {
+        // Which directory holds the entry isn't part of the stub's number; the subvolume's root
+        // is the nearest that is sure to be there.
+        let Identity::Stub { subvol, .. } = stub else {
+            return Err(Error::NotFound);
+        };
+        Ok(self.hand_out(&self.load_root_dir(subvol)?))
+    }
+}

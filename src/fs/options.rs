@@ -1,0 +1,55 @@
+//! What a mount can be told.
+
+use crate::units::MIB;
+
+/// When a read moves the access time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtimeMode {
+    /// When it is not newer than the other times, or older than a day.
+    #[default]
+    Relatime,
+    /// At each read.
+    Strict,
+    /// Never.
+    Off,
+}
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// Change nothing, not even for recovery.
+    pub read_only: bool,
+    /// The subvolume to mount, as a path from the top level.
+    pub subvol: Option<Vec<u8>>,
+    /// The subvolume to mount, by tree id.
+    pub subvolid: Option<u64>,
+    /// Seconds between commits.
+    pub commit_interval_secs: u64,
+    /// The bound of the tree block cache.
+    pub metadata_cache_bytes: u64,
+    /// Show the last commit instead of replaying the log of later fsyncs; read-only mounts.
+    pub nologreplay: bool,
+    /// When reads move access times.
+    pub atime: AtimeMode,
+    /// Tell the device about freed space.
+    pub discard: bool,
+    /// Run the commit timer and the cleaner. Without them the caller commits and cleans by
+    /// itself: tests want every step in order.
+    pub background: bool,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            subvol: None,
+            subvolid: None,
+            commit_interval_secs: 30,
+            metadata_cache_bytes: 64 * MIB,
+            nologreplay: false,
+            atime: AtimeMode::Relatime,
+            discard: false,
+            background: true,
+        }
+    }
+}

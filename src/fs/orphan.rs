@@ -1,0 +1,294 @@
+//! Inodes without names: their items in the tree and their end.
+//!
+//! Owns: `ORPHAN_ITEM`s, the queue of inodes that nobody uses any more, and the deletion of
+//! their items in transactions of bounded size. Invariant: an inode without links has an orphan
+//! item from the transaction that took its last link until the one that takes its inode item, so
+//! a crash at any time leaves nothing behind that the next writable mount doesn't find.
+
+use super::filesystem::Filesystem;
+use super::node_id::Identity;
+use super::{file, subvolume};
+use crate::allocator::Steal;
+use crate::btree::{Root, TreeContext};
+use crate::error::{Error, Result};
+use crate::ondisk::{InodeItem, Key, ids, kind};
+use crate::sync::{Arc, Condvar, Mutex};
+use crate::transaction::TransHandle;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+fn orphan_key(objectid: u64) -> Key {
+    Key::new(ids::ORPHAN_OBJECTID, kind::ORPHAN_ITEM, objectid)
+}
+
+/// Writes down that the inode is to be deleted.
+pub(in crate::fs) fn add(
+    ctx: &TreeContext,
+    trans: &TransHandle,
+    root: &Arc<Root>,
+    objectid: u64,
+) -> Result<()> {
+    match ctx.insert(trans, root, &orphan_key(objectid), &[]) {
+        Err(Error::Exists) => Ok(()),
+        done => done,
+    }
+}
+
+/// Takes that back.
+pub(in crate::fs) fn remove(
+    ctx: &TreeContext,
+    trans: &TransHandle,
+    root: &Arc<Root>,
+    objectid: u64,
+) -> Result<()> {
+    ctx.delete(trans, root, &orphan_key(objectid)).map(drop)
+}
+
+/// An inode whose items are to be deleted.
+pub(in crate::fs) struct Eviction {
+    root: Arc<Root>,
+    objectid: u64,
+}
+
+/// The queue between the last user of an unlinked inode and the cleaner.
+pub(in crate::fs) struct Evictions {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Eviction>,
+    /// Taken out and not finished.
+    running: usize,
+    stopped: bool,
+}
+
+impl Evictions {
+    pub fn new() -> Self {
+        Self {
+            queue: Mutex::new(Queue::default()),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Somebody dropped an unlinked inode.
+    pub fn push(&self, root: Arc<Root>, objectid: u64) {
+        self.queue
+            .lock()
+            .waiting
+            .push_back(Eviction { root, objectid });
+        self.changed.notify_one();
+    }
+
+    /// Waits up to `patience` for work; `None` when there is none, or no more.
+    fn take(&self, patience: Duration) -> Option<Eviction> {
+        let mut queue = self.queue.lock();
+        if queue.waiting.is_empty() && !queue.stopped && !patience.is_zero() {
+            self.changed.wait_for(&mut queue, patience);
+        }
+        let next = queue.waiting.pop_front()?;
+        queue.running += 1;
+        Some(next)
+    }
+
+    fn done(&self) {
+        self.queue.lock().running -= 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the ones that others took are finished.
+    fn wait_for_running(&self) {
+        let mut queue = self.queue.lock();
+        while queue.running > 0 {
+            self.changed.wait(&mut queue);
+        }
+    }
+
+    /// The cleaner's loop ends when it finds no more work.
+    pub fn stop(&self) {
+        self.queue.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether [`Evictions::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.queue.lock().stopped
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        let queue = self.queue.lock();
+        queue.waiting.len() + queue.running
+    }
+}
+
+/// An unlink that leaves more than this waiting deletes one inode by itself.
+const BACKLOG_MAX: usize = 4096;
+/// Items of an inode that one transaction deletes at most.
+const ITEMS_AT_ONCE: usize = 64;
+
+impl Filesystem {
+    /// Deletes the items of one unlinked inode, if one waits. Returns whether one did.
+    pub(in crate::fs) fn evict_one(&self, patience: Duration) -> Result<bool> {
+        let Some(eviction) = self.home.evictions.take(patience) else {
+            return Ok(false);
+        };
+        let done = self.evict(&eviction.root, eviction.objectid);
+        self.home.evictions.done();
+        done.map(|()| true)
+    }
+
+    /// Deletes every unlinked inode that nobody uses.
+    pub fn clean(&self) -> Result<()> {
+        while self.evict_one(Duration::ZERO)? {}
+        Ok(())
+    }
+
+    /// Deletes what the cleaner has not come to yet, since its space is needed. False when there
+    /// was nothing. The caller holds no transaction handle.
+    pub(in crate::fs) fn clean_for_space(&self) -> bool {
+        if self.home.evictions.len() == 0 {
+            return false;
+        }
+        let done = self.clean();
+        self.home.evictions.wait_for_running();
+        done.is_ok()
+    }
+
+    /// Called at the end of an operation, without locks: helps a cleaner that can't keep up.
+    pub(in crate::fs) fn help_cleaner(&self) {
+        if self.home.evictions.len() > BACKLOG_MAX
+            && let Err(error) = self.evict_one(Duration::ZERO)
+        {
+            log::warn!("deleting an unlinked inode failed, the next mount tries again: {error}");
+        }
+    }
+
+    fn evict(&self, root: &Arc<Root>, objectid: u64) -> Result<()> {
+        // A handle may have brought it back to life between the drop and now.
+        let identity = Identity::Inode {
+            subvol: root.objectid,
+            objectid,
+        };
+        if self.home.table.get(identity).is_some() {
+            return Ok(());
+        }
+        let item = Key::new(objectid, kind::INODE_ITEM, 0);
+        let mode = self
+            .ctx
+            .get_with(root, &item, |bytes| {
+                InodeItem::read(bytes).map(|item| item.mode.get())
+            })?
+            .flatten();
+        if mode.is_some_and(|mode| mode & libc::S_IFMT == libc::S_IFREG) {
+            file::drop_items_from(self, root, objectid, 0)?;
+        }
+        // The inode item has the lowest key: the rest goes first, from the end, in pieces.
+        loop {
+            let last = Key::new(objectid, u8::MAX, u64::MAX);
+            let mut cursor = self.ctx.search_back(root, &last)?;
+            let mut low = None;
+            let mut count = 0;
+            while let Some(key) = cursor.key() {
+                if key.objectid != objectid || key == item || count == ITEMS_AT_ONCE {
+                    break;
+                }
+                low = Some(key);
+                count += 1;
+                cursor.prev()?;
+            }
+            let is_last = count < ITEMS_AT_ONCE;
+            // Not by `reserve`: it would wait for the evictions, and this is one.
+            let bytes = self.ctx.space.item_bytes(count as u64 + 2);
+            let reservation = self.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
+            self.with_trans(reservation, |trans| {
+                if let Some(low) = low {
+                    self.ctx.delete_range(trans, root, low..=last)?;
+                }
+                if is_last {
+                    self.ctx.delete(trans, root, &item)?;
+                    remove(&self.ctx, trans, root, objectid)?;
+                }
+                Ok(())
+            })?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks through the orphan items of a subvolume, as the last mount left them: inodes
+    /// without links are deleted, interrupted truncates are completed.
+    pub(in crate::fs) fn clean_orphans(&self, root: &Arc<Root>) -> Result<usize> {
+        let mut found = 0;
+        let mut from = orphan_key(0);
+        loop {
+            let cursor = self.ctx.search(root, &from)?;
+            let Some(key) = cursor.key() else {
+                return Ok(found);
+            };
+            if (key.objectid, key.kind) != (ids::ORPHAN_OBJECTID, kind::ORPHAN_ITEM) {
+                return Ok(found);
+            }
+            from = orphan_key(key.offset + 1);
+            let identity = Identity::Inode {
+                subvol: root.objectid,
+                objectid: key.offset,
+            };
+            if self.home.table.get(identity).is_some() {
+                // Unlinked since the mount, and still in use.
+                continue;
+            }
+            found += 1;
+            let item = Key::new(key.offset, kind::INODE_ITEM, 0);
+            let links = self
+                .ctx
+                .get_with(root, &item, |bytes| {
+                    InodeItem::read(bytes).map(|item| (item.nlink.get(), item.size.get()))
+                })?
+                .flatten();
+            match links {
+                Some((nlink, size)) if nlink > 0 => {
+                    file::drop_items_from(self, root, key.offset, size)?;
+                    let reservation = self.reserve(1, Steal::Yes)?;
+                    self.with_trans(reservation, |trans| {
+                        remove(&self.ctx, trans, root, key.offset)
+                    })?;
+                }
+                _ => self.evict(root, key.offset)?,
+            }
+        }
+    }
+
+    /// [`Filesystem::clean_orphans`] for every subvolume. One that can't be read is skipped with
+    /// a word in the log.
+    pub(in crate::fs) fn clean_all_orphans(&self) -> Result<()> {
+        let tree = self.ctx.roots.get(&self.ctx, ids::ROOT_TREE_OBJECTID)?;
+        let mut from = Key::new(ids::FS_TREE_OBJECTID, kind::ROOT_ITEM, 0);
+        loop {
+            let cursor = self.ctx.search(&tree, &from)?;
+            let Some(key) = cursor.key() else {
+                return Ok(());
+            };
+            let Some(next) = key.next() else {
+                return Ok(());
+            };
+            from = next;
+            if key.kind != kind::ROOT_ITEM {
+                continue;
+            }
+            let done = match subvolume::open(&self.ctx, key.objectid) {
+                Ok(root) => self.clean_orphans(&root),
+                Err(Error::NotFound) => continue,
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(0) => {}
+                Ok(count) => log::info!("subvolume {}: {count} orphans cleaned", key.objectid),
+                Err(error @ (Error::Aborted(_) | Error::ReadOnly(_))) => return Err(error),
+                Err(error) => log::warn!("subvolume {}: orphans stay: {error}", key.objectid),
+            }
+        }
+    }
+}

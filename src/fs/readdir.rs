@@ -1,0 +1,219 @@
+//! Listing a directory.
+//!
+//! Owns: the order and the cookies of a listing. Invariant: a cookie is the directory index of
+//! the entry before it plus one, so it stays good when entries come and go; a stream ends at
+//! the highest index that existed when it was opened or rewound, so that a program that makes or
+//! renames entries while it reads comes to an end.
+
+use super::attr::{Attr, FileKind};
+use super::dir::{self, FIRST_INDEX, Target};
+use super::filesystem::{Filesystem, Node};
+use super::inode::Inode;
+use super::node_id::NodeId;
+use crate::error::{Error, Result};
+use crate::ondisk::{DirEntries, Key, kind};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// An entry of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirEntry<'a> {
+    /// The inode number that programs see.
+    pub ino: u64,
+    /// What it is.
+    pub kind: FileKind,
+    /// Where to go on after this entry.
+    pub offset: u64,
+    /// The name.
+    pub name: &'a [u8],
+}
+
+/// An open directory: how far its listing goes.
+#[derive(Debug)]
+pub struct DirHandle {
+    /// No entry with this index or a higher one is listed.
+    end: AtomicU64,
+}
+
+/// Asks for a resumable listing in pieces of this many entries, between which the directory is
+/// not locked.
+const PIECE: usize = 128;
+
+struct Listed {
+    index: u64,
+    target: Target,
+    name: Vec<u8>,
+}
+
+impl Filesystem {
+    /// Opens a directory for listing. Keeps the inode alive until [`Filesystem::releasedir`].
+    pub fn opendir(&self, node: NodeId) -> Result<DirHandle> {
+        let end = match self.node(node)? {
+            Node::Stub(_) => 0,
+            Node::Inode(inode) => {
+                inode.want_dir()?;
+                self.home.table.pin(&inode, 1);
+                self.listing_end(&inode)?
+            }
+        };
+        Ok(DirHandle {
+            end: AtomicU64::new(end),
+        })
+    }
+
+    /// The end of [`Filesystem::opendir`].
+    pub fn releasedir(&self, node: NodeId) {
+        self.release(node);
+    }
+
+    /// Lists from `offset` on, until `sink` says false (its buffer is full; the entry wasn't
+    /// taken) or there is no more.
+    pub fn readdir(
+        &self,
+        node: NodeId,
+        handle: &DirHandle,
+        offset: u64,
+        sink: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        self.list(node, handle, offset, &mut |_, _, entry| Ok(sink(entry)))
+    }
+
+    /// Lists with attributes. Each taken entry with attributes counts one lookup; "." and ".."
+    /// come without.
+    pub fn readdirplus(
+        &self,
+        node: NodeId,
+        handle: &DirHandle,
+        offset: u64,
+        sink: &mut dyn FnMut(DirEntry<'_>, Option<&Attr>) -> bool,
+    ) -> Result<()> {
+        self.list(node, handle, offset, &mut |dir, target, entry| {
+            let Some((dir, target)) = dir.zip(target) else {
+                return Ok(sink(entry, None));
+            };
+            let node = match self.follow(dir, target, entry.name) {
+                Ok(node) => node,
+                // One damaged inode must not hide the other names.
+                Err(Error::Corrupt(_)) => return Ok(sink(entry, None)),
+                Err(error) => return Err(error),
+            };
+            let Node::Inode(inode) = node else {
+                let Node::Stub(stub) = node else {
+                    return Ok(true);
+                };
+                return Ok(sink(entry, Some(&self.stub_attr(stub))));
+            };
+            let attr = self.hand_out(&inode);
+            let taken = sink(entry, Some(&attr));
+            if !taken {
+                self.let_go(inode.identity(), 1);
+            }
+            Ok(taken)
+        })
+    }
+
+    #[allow(clippy::type_complexity, reason = "one private callback")]
+    fn list(
+        &self,
+        node: NodeId,
+        handle: &DirHandle,
+        offset: u64,
+        sink: &mut dyn FnMut(Option<&Arc<Inode>>, Option<Target>, DirEntry<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        let kind = FileKind::Directory;
+        let (dir, own, above) = match self.node(node)? {
+            Node::Inode(dir) => {
+                dir.want_dir()?;
+                let above = self.parent_identity(&dir).unwrap_or(dir.identity());
+                (Some(dir.clone()), dir.identity(), above)
+            }
+            Node::Stub(stub) => (None, stub, stub),
+        };
+        for (at, name, identity) in [(0, &b"."[..], own), (1, b"..", above)] {
+            if offset <= at {
+                let ino = self.ids.ino_of(identity);
+                if !sink(
+                    None,
+                    None,
+                    DirEntry {
+                        ino,
+                        kind,
+                        offset: at + 1,
+                        name,
+                    },
+                )? {
+                    return Ok(());
+                }
+            }
+        }
+        let Some(dir) = dir else { return Ok(()) };
+        if offset == 0 {
+            // Relaxed: only this stream's reads look at it, and they are ordered by the caller.
+            handle.end.store(self.listing_end(&dir)?, Ordering::Relaxed);
+        }
+        self.touch_atime(&dir);
+        let end = handle.end.load(Ordering::Relaxed);
+        let mut next = offset.max(FIRST_INDEX);
+        loop {
+            let piece = self.entries_from(&dir, next, end)?;
+            let Some(last) = piece.last() else {
+                return Ok(());
+            };
+            next = last.index + 1;
+            for listed in &piece {
+                let identity = self.identity_of_entry(&dir, listed.target, &listed.name)?;
+                let entry = DirEntry {
+                    ino: self.ids.ino_of(identity),
+                    kind: FileKind::from_entry_type(listed.target.kind)
+                        .unwrap_or(FileKind::Regular),
+                    offset: listed.index + 1,
+                    name: &listed.name,
+                };
+                if !sink(Some(&dir), Some(listed.target), entry)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn entries_from(&self, dir: &Inode, from: u64, end: u64) -> Result<Vec<Listed>> {
+        let _names = dir.names.read();
+        let mut found = Vec::new();
+        let mut cursor = self
+            .ctx
+            .search(&dir.root, &Key::new(dir.objectid, kind::DIR_INDEX, from))?;
+        while let Some((key, bytes)) = cursor.item() {
+            if (key.objectid, key.kind) != (dir.objectid, kind::DIR_INDEX) || key.offset >= end {
+                break;
+            }
+            if let Some(entry) = DirEntries::new(bytes).next() {
+                let target = Target {
+                    location: entry.location,
+                    kind: entry.kind,
+                };
+                found.push(Listed {
+                    index: key.offset,
+                    target,
+                    name: entry.name.to_vec(),
+                });
+            }
+            if found.len() >= PIECE {
+                break;
+            }
+            cursor.next()?;
+        }
+        Ok(found)
+    }
+
+    /// One more than the highest index that is in use.
+    fn listing_end(&self, dir: &Inode) -> Result<u64> {
+        let known = dir.meta.lock().index_next;
+        match known {
+            Some(next) => Ok(next),
+            None => {
+                let _names = dir.names.read();
+                dir::next_index(&self.ctx, dir)
+            }
+        }
+    }
+}
