@@ -56,6 +56,7 @@ impl Filesystem {
             metadata_cache_bytes: options.metadata_cache_bytes,
             background: options.background,
             discard: options.discard,
+            protocol: options.protocol,
         };
         let engine = commit::open(volume.clone(), superblock, &open_options)?;
         let read_only = if options.read_only {

@@ -1,5 +1,6 @@
 //! What a mount can be told.
 
+use crate::extent_buffer::Kind;
 use crate::units::MIB;
 
 /// When a read moves the access time.
@@ -33,6 +34,8 @@ pub struct MountOptions {
     pub atime: AtimeMode,
     /// Tell the device about freed space.
     pub discard: bool,
+    /// The lifetime protocol of tree blocks; another than the build's own only in the lab.
+    pub protocol: Kind,
     /// Run the commit timer and the cleaner. Without them the caller commits and cleans by
     /// itself: tests want every step in order.
     pub background: bool,
@@ -49,6 +52,7 @@ impl Default for MountOptions {
             nologreplay: false,
             atime: AtimeMode::Relatime,
             discard: false,
+            protocol: Kind::BUILD,
             background: true,
         }
     }
