@@ -32,6 +32,9 @@ struct ReplayArgs {
     /// Also write the JSON object to a file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Also draw the steps to a file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -44,7 +47,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 #[cfg(not(feature = "race-lab"))]
 fn replay(args: ReplayArgs) -> Result<(), Failure> {
     // The lab's own build prints and writes the report.
-    let _ = (args.json, args.report);
+    let _ = (args.json, args.report, args.svg);
     let protocol = args.protocol.map(|name| format!(" --protocol {name}"));
     Err(Failure::usage(format!(
         "this build has no race lab; try `cargo run --release --features race-lab -- lab \
@@ -80,16 +83,20 @@ fn replay(args: ReplayArgs) -> Result<(), Failure> {
         println!("{}", outcome.verdict());
     }
     if let Some(path) = args.report {
-        std::fs::write(&path, format!("{json:#}\n")).map_err(|error| {
-            Failure::new(
-                Exit::Failed,
-                format!("{} can't be written: {error}", path.display()),
-            )
-        })?;
+        write(&path, &format!("{json:#}\n"))?;
+    }
+    if let Some(path) = args.svg {
+        write(&path, &crate::lab::drawing::svg(&outcome))?;
     }
     outcome
         .judge()
         .map_err(|words| Failure::new(Exit::Bug, words))
+}
+
+#[cfg(feature = "race-lab")]
+fn write(path: &std::path::Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text)
+        .map_err(|error| Failure::failed(format!("{} can't be written: {error}", path.display())))
 }
 
 #[cfg(feature = "race-lab")]
