@@ -6,6 +6,7 @@
 mod ask;
 mod failure;
 mod generate;
+mod inspect;
 mod lab;
 mod mkfs;
 mod mountinfo;
@@ -30,6 +31,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Inspect(inspect::Args),
     Mkfs(mkfs::Args),
     Umount(umount::Args),
     Lab(lab::Args),
@@ -40,6 +42,7 @@ enum Command {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Inspect(args) => inspect::run(args),
         Command::Mkfs(args) => mkfs::run(args),
         Command::Umount(args) => umount::run(args),
         Command::Lab(args) => lab::run(args),

@@ -10,6 +10,7 @@ mod disk_struct;
 
 pub mod check;
 pub mod csum;
+pub mod describe;
 pub mod gates;
 pub mod ids;
 pub mod key;

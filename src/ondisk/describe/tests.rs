@@ -1,0 +1,64 @@
+//! Any bytes can be described; usual items have the facts that dump-tree shows.
+
+use super::*;
+use crate::ondisk::*;
+use proptest::prelude::*;
+
+const MEANING: Meaning = Meaning {
+    csum: CsumType::Crc32c,
+    sectorsize: 4096,
+};
+
+#[test]
+fn an_inode_has_the_facts_of_dump_tree() {
+    let mut inode = InodeItem::zeroed();
+    inode.generation.set(9);
+    inode.mode.set(0o100644);
+    inode.flags.set(INODE_PREALLOC | 1 << 40);
+    inode.mtime = Timespec::new(1_795_458_413, 5);
+    let facts = item(
+        &Key::new(257, kind::INODE_ITEM, 0),
+        inode.as_bytes(),
+        MEANING,
+    );
+    assert_eq!(facts.get("generation"), Some(&Fact::Number(9)));
+    assert_eq!(facts.get("mode"), Some(&Fact::Words("100644".into())));
+    assert_eq!(
+        facts.get("flags"),
+        Some(&Fact::Words("PREALLOC|0x10000000000".into()))
+    );
+    let mtime = Fact::Words("2026-11-23 18:26:53.000000005".into());
+    assert_eq!(facts.get("mtime"), Some(&mtime));
+}
+
+#[test]
+fn times_of_all_centuries_are_put_in_words() {
+    for (seconds, words) in [
+        (0, "1970-01-01 00:00:00.000000000"),
+        (951_782_400, "2000-02-29 00:00:00.000000000"),
+        (-1, "1969-12-31 23:59:59.000000000"),
+        (-62_135_596_800, "0001-01-01 00:00:00.000000000"),
+        (253_402_300_799, "9999-12-31 23:59:59.000000000"),
+    ] {
+        assert_eq!(time_words(&Timespec::new(seconds, 0)), words);
+    }
+    time_words(&Timespec::new(i64::MIN, u32::MAX));
+    time_words(&Timespec::new(i64::MAX, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn any_bytes_can_be_described(
+        kind in any::<u8>(),
+        offset in any::<u64>(),
+        data in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
+        item(&Key::new(1, kind, offset), &data, MEANING);
+    }
+
+    #[test]
+    fn any_superblock_can_be_described(bytes in prop::collection::vec(any::<u8>(), 4096)) {
+        superblock(Superblock::read(&bytes).expect("4096 bytes"));
+    }
+}
