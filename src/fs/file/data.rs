@@ -37,8 +37,8 @@ pub(super) struct State {
     pub item_space: Option<MetaReservation>,
     /// The first failure since the last fsync.
     pub error: Option<Error>,
-    /// In the mount's queue.
-    pub queued: bool,
+    /// Its place in the mount's queue.
+    pub place: Option<u64>,
     /// Where the last extent ended: the next one is best there.
     pub next_extent: Option<Logical>,
 }

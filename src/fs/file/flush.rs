@@ -5,15 +5,16 @@
 //! come, with checksums, references, `nbytes` and the size on disk. What was taken from memory
 //! stays readable until then. A failure is kept for the next fsync.
 
-use super::data::State;
 use super::extent_edit::ExtentEdit;
 use super::extents::records_in;
 use super::nocow::{Place, places_of};
 use super::ranges::Ranges;
 use crate::allocator::{DataReservation, MetaReservation, Steal};
 use crate::error::{Error, Result};
+use crate::fs::DirtyTicket;
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::{Inode, InodeMeta};
+use crate::ondisk::superblock::FEATURE_INCOMPAT_NO_HOLES;
 use crate::ondisk::{
     FILE_EXTENT_INLINE_DATA_START, FILE_EXTENT_REG, INODE_NODATASUM, INODE_PREALLOC, tree_block,
 };
@@ -40,6 +41,8 @@ struct Batch {
     /// The file's size when it was taken: every byte below is in the tree afterwards.
     size: u64,
     flags: u64,
+    /// The tree holds nothing of the file, see [`is_bare`].
+    bare: bool,
     data_space: Option<DataReservation>,
     item_space: MetaReservation,
     hint: Option<Logical>,
@@ -64,87 +67,103 @@ pub fn flush_inode(fs: &Filesystem, inode: &Arc<Inode>) -> Result<()> {
 
 /// As [`flush_inode`], for who holds the inode's `flush` already.
 pub(super) fn flush_locked(fs: &Filesystem, inode: &Arc<Inode>) -> Result<()> {
-    let outcome = match begin(fs, inode) {
-        Ok(Some(batch)) => {
-            let ranges = batch.ranges.clone();
-            let outcome = write_out(fs, inode, batch);
-            inode.data.state.lock().flushing = None;
-            fs.delayed_data.subtract_bytes(ranges.bytes());
-            outcome
+    {
+        let mut state = inode.data.state.lock();
+        if state.dirty.is_empty() {
+            // A truncation may have left nothing to write.
+            let place = fs.delayed_data.take_up(&mut state);
+            drop(state);
+            fs.delayed_data.leave(place);
+            return Ok(());
         }
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
+    }
+    let ticket = fs.prepare_dirty_freeing(inode)?;
+    let bare = is_bare(fs, inode);
+    let beyond = u64::from(fs.ctx.sectorsize)..u64::MAX;
+    let only_first_sector =
+        bare || records_in(&fs.ctx, &inode.root, inode.objectid, &beyond, 1)?.is_empty();
+    let alone = inode.content.write();
+    let (batch, place) = take(fs, inode, bare);
+    let bytes = batch.ranges.bytes();
+    let outcome = if only_first_sector && can_inline(fs, &batch) {
+        // Before anybody can make the file larger.
+        write_inline(fs, inode, batch, ticket)
+    } else {
+        drop(alone);
+        write_out(fs, inode, batch)
     };
-    outcome.inspect_err(|error| {
+    let mut state = inode.data.state.lock();
+    state.flushing = None;
+    if let Err(error) = &outcome {
         log::error!(
             "inode {} of tree {}: written content is lost: {error}",
             inode.objectid,
             inode.root.objectid
         );
-        inode
-            .data
-            .state
-            .lock()
-            .error
-            .get_or_insert_with(|| error.clone());
-    })
+        state.error.get_or_insert_with(|| error.clone());
+    }
+    drop(state);
+    fs.delayed_data.subtract_bytes(bytes);
+    fs.delayed_data.leave(place);
+    outcome
 }
 
-/// Takes everything dirty out; a small file is put into the tree at once.
-fn begin(fs: &Filesystem, inode: &Arc<Inode>) -> Result<Option<Batch>> {
-    if inode.data.state.lock().dirty.is_empty() {
-        return Ok(None);
-    }
-    let ticket = fs.prepare_dirty_freeing(inode)?;
-    let beyond = u64::from(fs.ctx.sectorsize)..u64::MAX;
-    let alone_in_tree = records_in(&fs.ctx, &inode.root, inode.objectid, &beyond, 1)?.is_empty();
-    let _alone = inode.content.write();
-    let (size, flags) = {
-        let meta = inode.meta.lock();
-        (meta.size, meta.flags)
-    };
-    let mut batch = {
-        let mut state = inode.data.state.lock();
-        if state.dirty.is_empty() {
-            return Ok(None);
-        }
-        take(fs, &mut state, size, flags)
-    };
-    if !alone_in_tree || !can_inline(fs, &batch) {
-        return Ok(Some(batch));
-    }
-    let reservation = batch.item_space.split(u64::MAX);
+/// Whether the tree can't hold anything of the file's content yet, without a look: it was made
+/// in this transaction and counts no bytes.
+fn is_bare(fs: &Filesystem, inode: &Inode) -> bool {
+    let running = fs.ctx.transactions.running().transid();
+    let meta = inode.meta.lock();
+    meta.nbytes == 0
+        && meta.generation >= running.get()
+        && fs.ctx.check.incompat & FEATURE_INCOMPAT_NO_HOLES != 0
+}
+
+/// A small file goes into the tree. The caller has `content` exclusively.
+fn write_inline(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    mut batch: Batch,
+    ticket: DirtyTicket,
+) -> Result<()> {
+    let size = batch.size;
     let mut data = vec![0; size as usize];
     batch.ranges.read(0, &mut data);
-    let outcome = fs.with_trans(reservation, |trans| {
+    fs.with_trans(batch.item_space.split(u64::MAX), |trans| {
         let edit = ExtentEdit::of(&fs.ctx, trans, inode);
-        let freed = edit.drop_range(&(0..u64::from(fs.ctx.sectorsize)))?;
+        let freed = match batch.bare {
+            true => 0,
+            false => edit.drop_range(&(0..u64::from(fs.ctx.sectorsize)))?,
+        };
         edit.insert_inline(&data)?;
         let mut meta = inode.meta.lock();
         count_bytes(&mut meta, size, freed);
         meta.disk_size = size;
         fs.mark_dirty(inode, &mut meta, ticket);
         Ok(())
-    });
-    inode.data.state.lock().flushing = None;
-    fs.delayed_data.subtract_bytes(batch.ranges.bytes());
-    outcome.map(|()| None)
+    })
 }
 
-fn take(fs: &Filesystem, state: &mut State, size: u64, flags: u64) -> Batch {
+/// Takes everything dirty out, with the inode's place in the queue. The caller has `content`
+/// exclusively.
+fn take(fs: &Filesystem, inode: &Inode, bare: bool) -> (Batch, Option<u64>) {
+    let (size, flags) = {
+        let meta = inode.meta.lock();
+        (meta.size, meta.flags)
+    };
+    let mut state = inode.data.state.lock();
     let ranges = Arc::new(std::mem::take(&mut state.dirty));
     state.flushing = Some(ranges.clone());
-    Batch {
+    let item_space = state.item_space.take();
+    let batch = Batch {
         ranges,
         size,
         flags,
+        bare,
         data_space: state.data_space.take(),
-        item_space: state
-            .item_space
-            .take()
-            .unwrap_or_else(|| fs.ctx.space.no_metadata()),
+        item_space: item_space.unwrap_or_else(|| fs.ctx.space.no_metadata()),
         hint: state.next_extent,
-    }
+    };
+    (batch, fs.delayed_data.take_up(&mut state))
 }
 
 /// Whether the file is small enough to live in the tree.
@@ -232,10 +251,12 @@ fn allocate(
 ) -> Result<(Logical, u64)> {
     let sectorsize = u64::from(fs.ctx.sectorsize);
     let mut want = (file.end - file.start).min(EXTENT_BYTES_MAX);
-    let old = records_in(&fs.ctx, &inode.root, inode.objectid, &file, REPLACED_MAX)?;
-    if old.len() == REPLACED_MAX {
-        let last = old.last().expect("not empty");
-        want = want.min(last.file.end - file.start);
+    if !batch.bare {
+        let old = records_in(&fs.ctx, &inode.root, inode.objectid, &file, REPLACED_MAX)?;
+        if old.len() == REPLACED_MAX {
+            let last = old.last().expect("not empty");
+            want = want.min(last.file.end - file.start);
+        }
     }
     let have = batch.data_space.as_ref().map_or(0, DataReservation::bytes);
     if have < want {
@@ -350,7 +371,9 @@ fn publish(
             let len = file.end - file.start;
             match place {
                 Place::Anew => {
-                    freed += edit.drop_range(file)?;
+                    if !batch.bare {
+                        freed += edit.drop_range(file)?;
+                    }
                     edit.insert_new(file.start, FILE_EXTENT_REG, *at, len)?;
                     added += len;
                 }

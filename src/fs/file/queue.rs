@@ -1,17 +1,19 @@
 //! Which inodes have content in memory, and how much that may be.
 //!
-//! Owns: the mount's bound on delayed bytes, and the queue of inodes in the order in which they
-//! began to gather. An inode with content in memory is in the queue, and the queue keeps it
-//! alive. A writer that finds the bound passed flushes the oldest ones itself: whoever writes
-//! faster than the disk waits for the disk.
+//! Owns: the mount's bound on delayed bytes, and the inodes in the order in which they began to
+//! gather. Invariant: an inode is in the queue, and kept alive by it, exactly while it has dirty
+//! ranges or a flush of them is under way; so who waits for all flushes misses none. A writer
+//! that finds the bound passed flushes the oldest ones itself: whoever writes faster than the
+//! disk waits for the disk.
 
+use super::data::State;
 use super::flush::flush_inode;
 use crate::error::Result;
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 /// Inodes that may gather at once: each holds a reservation.
 const INODES_MAX: usize = 4096;
@@ -20,7 +22,16 @@ const INODES_MAX: usize = 4096;
 pub struct DelayedData {
     bound_bytes: u64,
     bytes: AtomicU64,
-    queue: Mutex<VecDeque<Arc<Inode>>>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    next_place: u64,
+    /// With dirty ranges, oldest first.
+    waiting: BTreeMap<u64, Arc<Inode>>,
+    /// Taken up by a flush.
+    flushing: BTreeMap<u64, Arc<Inode>>,
 }
 
 impl DelayedData {
@@ -29,7 +40,7 @@ impl DelayedData {
         Self {
             bound_bytes,
             bytes: AtomicU64::new(0),
-            queue: Mutex::new(VecDeque::new()),
+            queue: Mutex::default(),
         }
     }
 
@@ -47,20 +58,56 @@ impl DelayedData {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Puts an inode at the end. The caller has just set its `queued`.
-    pub(super) fn push(&self, inode: Arc<Inode>) {
-        self.queue.lock().push_back(inode);
+    /// The inode has dirty ranges; `state` is its own.
+    pub(super) fn enter(&self, inode: &Arc<Inode>, state: &mut State) {
+        if state.place.is_none() {
+            let mut queue = self.queue.lock();
+            queue.next_place += 1;
+            let place = queue.next_place;
+            queue.waiting.insert(place, inode.clone());
+            state.place = Some(place);
+        }
+    }
+
+    /// A flush has taken the dirty ranges; to be told to [`DelayedData::leave`] at its end.
+    pub(super) fn take_up(&self, state: &mut State) -> Option<u64> {
+        let place = state.place.take()?;
+        let mut queue = self.queue.lock();
+        if let Some(inode) = queue.waiting.remove(&place) {
+            queue.flushing.insert(place, inode);
+        }
+        Some(place)
+    }
+
+    /// The flush is over.
+    pub(super) fn leave(&self, place: Option<u64>) {
+        let Some(place) = place else { return };
+        let gone = self.queue.lock().flushing.remove(&place);
+        // Its last user perhaps: dropped without the lock.
+        drop(gone);
     }
 
     fn is_over(&self, share: u64) -> bool {
-        self.bytes() > self.bound_bytes / share || self.queue.lock().len() > INODES_MAX
+        self.bytes() > self.bound_bytes / share
+            || self.queue.lock().waiting.len() > INODES_MAX / share as usize
     }
 
-    /// Takes the oldest one out.
-    fn pop(&self) -> Option<Arc<Inode>> {
-        let inode = self.queue.lock().pop_front()?;
-        inode.data.state.lock().queued = false;
-        Some(inode)
+    fn oldest(&self) -> Option<Arc<Inode>> {
+        self.queue
+            .lock()
+            .waiting
+            .first_key_value()
+            .map(|(_, inode)| inode.clone())
+    }
+
+    fn all(&self) -> Vec<Arc<Inode>> {
+        let queue = self.queue.lock();
+        queue
+            .flushing
+            .values()
+            .chain(queue.waiting.values())
+            .cloned()
+            .collect()
     }
 }
 
@@ -69,28 +116,25 @@ pub(super) fn throttle(fs: &Filesystem) {
     if !fs.delayed_data.is_over(1) {
         return;
     }
-    while fs.delayed_data.is_over(2) {
-        let Some(inode) = fs.delayed_data.pop() else {
-            return;
-        };
+    while fs.delayed_data.is_over(2)
+        && let Some(inode) = fs.delayed_data.oldest()
+    {
         // A failure waits in the inode for its next fsync; this writer has no part in it.
         if let Err(error) = flush_inode(fs, &inode) {
             log::error!("writing back inode {}: {error}", inode.objectid);
+            return;
         }
     }
 }
 
-/// Flushes every inode that had content in memory when it began.
+/// Flushes every inode that had content in memory when it began, and waits for the flushes
+/// that others do.
 ///
 /// # Errors
 /// The first failure; the others are flushed all the same.
 pub fn flush_all(fs: &Filesystem) -> Result<()> {
     let mut first_error = Ok(());
-    let waiting = fs.delayed_data.queue.lock().len();
-    for _ in 0..waiting {
-        let Some(inode) = fs.delayed_data.pop() else {
-            break;
-        };
+    for inode in fs.delayed_data.all() {
         let flushed = flush_inode(fs, &inode);
         if first_error.is_ok() {
             first_error = flushed;

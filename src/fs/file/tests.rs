@@ -411,3 +411,93 @@ fn a_failed_write_back_is_told_by_fsync_once_and_loses_nothing_else() {
     drop(fs);
     check(&device);
 }
+
+/// What is durable after each fsync survives a power cut at any write; nothing is half there.
+#[test]
+fn a_power_cut_at_any_write_leaves_the_last_fsync_or_something_newer() {
+    let pristine = mkfs(128, &[]);
+    for cut in (1..120).step_by(7) {
+        let device: Device = Arc::new(FaultyDevice::over(Arc::new(MemoryDevice::clone(
+            pristine.inner(),
+        ))));
+        let fs = mount(&device);
+        let node = create(&fs, "f");
+        fs.fsync(node, false).unwrap();
+        device.plan(Fault::PowerCut(cut));
+        let mut model: Vec<u8> = Vec::new();
+        let mut durable = model.clone();
+        let mut random = Random(cut.wrapping_mul(7919) | 1);
+        for _ in 0..40 {
+            let at = random.below(60_000);
+            let data = pattern(random.next(), 1 + random.below(30_000) as usize);
+            let done = match random.below(4) {
+                0 => truncate(&fs, node, at).map(|()| model.resize(at as usize, 0)),
+                1 => fs.fsync(node, false).map(|()| durable = model.clone()),
+                _ => write(&fs, node, at, &data).map(|()| {
+                    model.resize(model.len().max(at as usize + data.len()), 0);
+                    model[at as usize..][..data.len()].copy_from_slice(&data);
+                }),
+            };
+            if done.is_err() {
+                break;
+            }
+        }
+        drop(fs);
+        device.heal();
+        check(&device);
+        let fs = mount(&device);
+        let after = content(&fs, look_up(&fs, "f"));
+        assert!(
+            after == durable || after == model,
+            "cut {cut}: {} bytes",
+            after.len()
+        );
+        fs.unmount().unwrap();
+    }
+}
+
+#[test]
+fn files_written_at_once_by_many_threads_keep_their_content() {
+    let device = mkfs(256, &["-n", "4096"]);
+    let fs = mount(&device);
+    crate::sync::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let fs = &fs;
+            scope.spawn(move || {
+                let mut random = Random(thread + 100);
+                for index in 0..60 {
+                    let node = create(fs, &format!("t{thread}-{index}"));
+                    let len = random.below(60_000) as usize;
+                    write(fs, node, 0, &pattern(thread * 1000 + index, len)).unwrap();
+                    match random.below(8) {
+                        0 => fs.fsync(node, false).unwrap(),
+                        1 => fs.sync().unwrap(),
+                        2 => fs
+                            .unlink(NodeId::ROOT, format!("t{thread}-{index}").as_bytes())
+                            .unwrap(),
+                        _ => {}
+                    }
+                    fs.forget(node, 1);
+                    fs.release(node);
+                }
+            });
+        }
+    });
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+    let fs = mount(&device);
+    for thread in 0..4u64 {
+        let mut random = Random(thread + 100);
+        for index in 0..60 {
+            let len = random.below(60_000) as usize;
+            let expected = pattern(thread * 1000 + index, len);
+            let name = format!("t{thread}-{index}");
+            match random.below(8) {
+                2 => assert!(fs.lookup(NodeId::ROOT, name.as_bytes()).is_err()),
+                _ => assert!(content(&fs, look_up(&fs, &name)) == expected, "{name}"),
+            }
+        }
+    }
+    fs.unmount().unwrap();
+}

@@ -191,4 +191,7 @@ pub fn discard_delayed(fs: &Filesystem, inode: &Arc<Inode>) {
         .subtract_bytes(state.dirty.remove(0..u64::MAX));
     state.data_space = None;
     state.item_space = None;
+    let place = fs.delayed_data.take_up(&mut state);
+    drop(state);
+    fs.delayed_data.leave(place);
 }

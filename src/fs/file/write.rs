@@ -20,7 +20,7 @@ use std::ops::Range;
 /// Largest file (`MAX_LFS_FILESIZE`).
 pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
 /// Item changes set aside for an inode's first delayed range, and for each further one.
-const ITEMS_FIRST: u64 = 6;
+const ITEMS_FIRST: u64 = 4;
 const ITEMS_NEXT: u64 = 3;
 /// Bytes of content whose checksums need another item's worth of room.
 const BYTES_PER_ITEM: u64 = 4 << 20;
@@ -89,10 +89,7 @@ pub(super) fn gather<'a>(
         return;
     }
     keep_promise(fs, &mut state, promise);
-    if !std::mem::replace(&mut state.queued, true) {
-        drop(state);
-        fs.delayed_data.push(inode.clone());
-    }
+    fs.delayed_data.enter(inode, &mut state);
 }
 
 /// Promises space for a few sectors that an operation may have to bring into memory. Before
