@@ -211,14 +211,11 @@ impl<'a> ExtentEdit<'a> {
     }
 }
 
-/// The item for `len` bytes of `item`'s range, from `skip` on.
+/// The item for `len` bytes of `item`'s range, from `skip` on. Explicit holes count an offset too,
+/// within `ram_bytes`.
 fn part(item: &FileExtentItem, skip: u64, len: u64) -> FileExtentItem {
     let mut part = *item;
-    if !item.is_hole() {
-        part.offset = (item.offset.get() + skip).into();
-    } else {
-        part.ram_bytes = len.into();
-    }
+    part.offset = (item.offset.get() + skip).into();
     part.num_bytes = len.into();
     part
 }
