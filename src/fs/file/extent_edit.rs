@@ -215,7 +215,7 @@ impl<'a> ExtentEdit<'a> {
 /// within `ram_bytes`.
 fn part(item: &FileExtentItem, skip: u64, len: u64) -> FileExtentItem {
     let mut part = *item;
-    part.offset = (item.offset.get() + skip).into();
+    part.offset = item.offset.get().wrapping_add(skip).into();
     part.num_bytes = len.into();
     part
 }

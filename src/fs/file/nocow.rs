@@ -93,8 +93,8 @@ fn place_of(
     if !in_place || !is_exclusive(fs, inode, record.file.start, item)? {
         return Ok(Place::Anew);
     }
-    let skip = item.offset.get() + (from - record.file.start);
-    let at = Logical(item.disk_bytenr.get() + skip);
+    let skip = item.offset.get().wrapping_add(from - record.file.start);
+    let at = Logical(item.disk_bytenr.get().wrapping_add(skip));
     if item.kind == FILE_EXTENT_PREALLOC {
         return Ok(Place::Prealloc(at));
     }

@@ -501,3 +501,84 @@ fn files_written_at_once_by_many_threads_keep_their_content() {
     }
     fs.unmount().unwrap();
 }
+
+#[test]
+fn preallocated_space_can_be_written_when_nothing_else_can() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let (kept, filler) = (create(&fs, "kept"), create(&fs, "filler"));
+    fs.fallocate(kept, 0, 0, 4 << 20).unwrap();
+    let step = pattern(9, 1 << 20);
+    let mut at = 0;
+    for len in [1 << 20, 1 << 16, 4096] {
+        while write(&fs, filler, at, &step[..len]).is_ok() {
+            at += len as u64;
+        }
+    }
+    fs.sync().unwrap();
+    assert!(matches!(write(&fs, filler, at, &step), Err(Error::NoSpace)));
+    for index in 0..4 {
+        write(&fs, kept, index << 20, &step).unwrap();
+    }
+    fs.sync().unwrap();
+    assert!(
+        content(&fs, kept)
+            .chunks(1 << 20)
+            .all(|chunk| chunk == step)
+    );
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+#[test]
+fn a_file_reaches_to_the_largest_offset_and_no_further() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "sparse");
+    let last = i64::MAX as u64 - 1;
+    write(&fs, node, last, &[7]).unwrap();
+    write(&fs, node, 1 << 40, &[8; 10]).unwrap();
+    assert!(matches!(
+        write(&fs, node, last, &[7, 7]),
+        Err(Error::FileTooBig)
+    ));
+    fs.sync().unwrap();
+    assert_eq!(fs.read(node, last - 3, 100).unwrap(), [0, 0, 0, 7]);
+    assert_eq!(fs.seek(node, 0, Whence::Data).unwrap(), 1 << 40);
+    assert_eq!(fs.getattr(node).unwrap().blocks, 16);
+    assert!(truncate(&fs, node, last + 2).is_err());
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+    let fs = mount(&device);
+    let node = look_up(&fs, "sparse");
+    truncate(&fs, node, 1 << 41).unwrap();
+    assert_eq!(fs.getattr(node).unwrap().blocks, 8);
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+/// Flags of a file without copy-on-write: what `chattr +C` sets.
+const NOCOW: u32 = 0x0080_0000;
+
+#[test]
+fn files_without_copy_on_write_are_overwritten_in_place() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "nocow");
+    fs.set_flags(&Caller::default(), node, NOCOW).unwrap();
+    let data = pattern(3, 65_536);
+    write(&fs, node, 0, &data).unwrap();
+    fs.sync().unwrap();
+    let at = find(&device, &data[..64]);
+    let over = pattern(4, 8192);
+    write(&fs, node, 0, &over).unwrap();
+    fs.sync().unwrap();
+    assert_eq!(find(&device, &over[..64]), at);
+    assert_eq!(content(&fs, node), [&over[..], &data[8192..]].concat());
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
