@@ -252,4 +252,75 @@ mod tests {
         assert!(would_block(&lock_range(&third, 0..0, true).unwrap_err()));
         lock_range(&third, 200..300, false).unwrap();
     }
+
+    /// Gone with the value.
+    struct Loop(String);
+
+    impl Loop {
+        /// `None` without root, or without a free loop device.
+        fn over(image: &Path, options: &[&str]) -> Option<Self> {
+            let mut losetup = std::process::Command::new("losetup");
+            let made = losetup
+                .args(["--find", "--show"])
+                .args(options)
+                .arg(image)
+                .output()
+                .ok()?;
+            let name = String::from_utf8(made.stdout).ok()?.trim().to_owned();
+            made.status.success().then_some(Self(name))
+        }
+    }
+
+    impl Drop for Loop {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("losetup")
+                .args(["-d", &self.0])
+                .status();
+        }
+    }
+
+    #[test]
+    fn a_loop_device_and_its_file_exclude_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        drop(FileDevice::create(&path, 1 << 20).unwrap());
+        let Some(attached) = Loop::over(&path, &[]) else {
+            return;
+        };
+        let error = FileDevice::open(&path, false).unwrap_err();
+        assert!(error.to_string().contains(&attached.0), "{error}");
+        let through = FileDevice::open(&attached.0, false).unwrap();
+        assert!(matches!(FileDevice::open(&path, true), Err(Error::Busy(_))));
+        drop(through);
+        let reader = FileDevice::open(&path, true).unwrap();
+        assert!(matches!(
+            FileDevice::open(&attached.0, false),
+            Err(Error::Busy(_))
+        ));
+        drop(reader);
+        FileDevice::open(&attached.0, false).unwrap();
+    }
+
+    #[test]
+    fn two_loop_devices_over_halves_of_one_file_are_used_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        drop(FileDevice::create(&path, 2 << 20).unwrap());
+        let limit = ["--sizelimit", "1048576"];
+        let Some(first) = Loop::over(&path, &limit) else {
+            return;
+        };
+        let Some(second) = Loop::over(&path, &["--offset", "1048576"]) else {
+            return;
+        };
+        let Some(both) = Loop::over(&path, &[]) else {
+            return;
+        };
+        let _first = FileDevice::open(&first.0, false).unwrap();
+        let _second = FileDevice::open(&second.0, false).unwrap();
+        assert!(matches!(
+            FileDevice::open(&both.0, false),
+            Err(Error::Busy(_))
+        ));
+    }
 }
