@@ -111,7 +111,10 @@ fn promise(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<Pr
     }
     // Delayed ranges hold more than they will need; written out, they give it back, and the
     // space that they replace comes free with the commit.
-    flush_all(fs)?;
+    if let Err(error) = flush_all(fs) {
+        // Another inode's failure is that inode's to tell.
+        log::error!("writing back to find space: {error}");
+    }
     match try_promise(fs, inode, bytes) {
         Err(Error::NoSpace) if nocow::owns_range(fs, inode, range)? => {
             let items = fs.ctx.space.item_bytes(ITEMS_FIRST);

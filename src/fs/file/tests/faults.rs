@@ -1,0 +1,92 @@
+//! Devices that fail, lie, or lose power under a file.
+
+use super::*;
+
+#[test]
+fn a_bad_sector_is_an_error_with_one_copy_and_repaired_with_two() {
+    for (profile, readable) in [("single", false), ("dup", true)] {
+        let device = mkfs(256, &["-d", profile]);
+        let fs = mount(&device);
+        let node = create(&fs, "f");
+        let data = pattern(77, 40_960);
+        write(&fs, node, 0, &data).unwrap();
+        fs.unmount().unwrap();
+        drop(fs);
+        let at = find(&device, &data[8192..8192 + 64]);
+        device.flip(at + 5, 1).unwrap();
+        let fs = mount(&device);
+        let node = look_up(&fs, "f");
+        match fs.read(node, 0, 40_960) {
+            Ok(read) => assert!(readable && read == data),
+            Err(error) => assert!(!readable && error.errno() == libc::EIO, "{error}"),
+        }
+        assert_eq!(fs.read(node, 0, 8192).unwrap(), data[..8192]);
+        fs.unmount().unwrap();
+        if readable {
+            check(&device);
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_back_is_told_by_fsync_once_and_loses_nothing_else() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let (bad, good) = (create(&fs, "bad"), create(&fs, "good"));
+    write(&fs, good, 0, &pattern(1, 10_000)).unwrap();
+    fs.sync().unwrap();
+    write(&fs, bad, 0, &pattern(2, 100_000)).unwrap();
+    device.plan(Fault::FailWrite(1));
+    assert!(fs.fsync(bad, false).is_err());
+    device.heal();
+    fs.fsync(bad, false).unwrap();
+    fs.fsync(good, false).unwrap();
+    assert_eq!(content(&fs, good), pattern(1, 10_000));
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+/// What is durable after each fsync survives a power cut at any write; nothing is half there.
+#[test]
+fn a_power_cut_at_any_write_leaves_the_last_fsync_or_something_newer() {
+    let pristine = mkfs(128, &[]);
+    for cut in (1..120).step_by(7) {
+        let device: Device = Arc::new(FaultyDevice::over(Arc::new(MemoryDevice::clone(
+            pristine.inner(),
+        ))));
+        let fs = mount(&device);
+        let node = create(&fs, "f");
+        fs.fsync(node, false).unwrap();
+        device.plan(Fault::PowerCut(cut));
+        let mut model: Vec<u8> = Vec::new();
+        let mut durable = model.clone();
+        let mut random = Random(cut.wrapping_mul(7919) | 1);
+        for _ in 0..40 {
+            let at = random.below(60_000);
+            let data = pattern(random.next(), 1 + random.below(30_000) as usize);
+            let done = match random.below(4) {
+                0 => truncate(&fs, node, at).map(|()| model.resize(at as usize, 0)),
+                1 => fs.fsync(node, false).map(|()| durable = model.clone()),
+                _ => write(&fs, node, at, &data).map(|()| {
+                    model.resize(model.len().max(at as usize + data.len()), 0);
+                    model[at as usize..][..data.len()].copy_from_slice(&data);
+                }),
+            };
+            if done.is_err() {
+                break;
+            }
+        }
+        drop(fs);
+        device.heal();
+        check(&device);
+        let fs = mount(&device);
+        let after = content(&fs, look_up(&fs, "f"));
+        assert!(
+            after == durable || after == model,
+            "cut {cut}: {} bytes",
+            after.len()
+        );
+        fs.unmount().unwrap();
+    }
+}

@@ -1,0 +1,110 @@
+//! Full filesystems, largest offsets, files without copy-on-write.
+
+use super::*;
+
+#[test]
+fn a_full_filesystem_says_so_at_the_write_and_keeps_what_it_took() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "big");
+    let step = pattern(5, 1 << 20);
+    let mut at = 0;
+    let error = loop {
+        match write(&fs, node, at, &step) {
+            Ok(()) => at += step.len() as u64,
+            Err(error) => break error,
+        }
+        assert!(at < 128 << 20);
+    };
+    assert!(matches!(error, Error::NoSpace), "{error}");
+    fs.fsync(node, false).unwrap();
+    assert_eq!(fs.getattr(node).unwrap().size, at);
+    truncate(&fs, node, 4096).unwrap();
+    fs.sync().unwrap();
+    fs.sync().unwrap();
+    write(&fs, node, 4096, &step).unwrap();
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+#[test]
+fn preallocated_space_can_be_written_when_nothing_else_can() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let (kept, filler) = (create(&fs, "kept"), create(&fs, "filler"));
+    fs.fallocate(kept, 0, 0, 4 << 20).unwrap();
+    let step = pattern(9, 1 << 20);
+    let mut at = 0;
+    for len in [1 << 20, 1 << 16, 4096] {
+        while write(&fs, filler, at, &step[..len]).is_ok() {
+            at += len as u64;
+        }
+    }
+    fs.sync().unwrap();
+    assert!(matches!(write(&fs, filler, at, &step), Err(Error::NoSpace)));
+    for index in 0..4 {
+        write(&fs, kept, index << 20, &step).unwrap();
+    }
+    fs.sync().unwrap();
+    assert!(
+        content(&fs, kept)
+            .chunks(1 << 20)
+            .all(|chunk| chunk == step)
+    );
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+#[test]
+fn a_file_reaches_to_the_largest_offset_and_no_further() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "sparse");
+    let last = i64::MAX as u64 - 1;
+    write(&fs, node, last, &[7]).unwrap();
+    write(&fs, node, 1 << 40, &[8; 10]).unwrap();
+    assert!(matches!(
+        write(&fs, node, last, &[7, 7]),
+        Err(Error::FileTooBig)
+    ));
+    fs.sync().unwrap();
+    assert_eq!(fs.read(node, last - 3, 100).unwrap(), [0, 0, 0, 7]);
+    assert_eq!(fs.seek(node, 0, Whence::Data).unwrap(), 1 << 40);
+    assert_eq!(fs.getattr(node).unwrap().blocks, 16);
+    assert!(truncate(&fs, node, last + 2).is_err());
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+    let fs = mount(&device);
+    let node = look_up(&fs, "sparse");
+    truncate(&fs, node, 1 << 41).unwrap();
+    assert_eq!(fs.getattr(node).unwrap().blocks, 8);
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+/// Flags of a file without copy-on-write: what `chattr +C` sets.
+const NOCOW: u32 = 0x0080_0000;
+
+#[test]
+fn files_without_copy_on_write_are_overwritten_in_place() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "nocow");
+    fs.set_flags(&Caller::default(), node, NOCOW).unwrap();
+    let data = pattern(3, 65_536);
+    write(&fs, node, 0, &data).unwrap();
+    fs.sync().unwrap();
+    let at = find(&device, &data[..64]);
+    let over = pattern(4, 8192);
+    write(&fs, node, 0, &over).unwrap();
+    fs.sync().unwrap();
+    assert_eq!(find(&device, &over[..64]), at);
+    assert_eq!(content(&fs, node), [&over[..], &data[8192..]].concat());
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
