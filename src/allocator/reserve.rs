@@ -18,6 +18,8 @@ use crate::units::Logical;
 const FIRST_ITEM_NODES: u64 = 8;
 /// Node changes counted for each further item: mostly in leaves that the first one copied.
 const NEXT_ITEM_NODES: u64 = 4;
+/// Node changes counted for an item that is changed in place, later and with others.
+const UPDATED_ITEM_NODES: u64 = 2;
 /// What even stealing operations leave to the commit.
 const STEAL_FLOOR_NODES: u64 = 128;
 
@@ -146,6 +148,12 @@ impl Space {
             0 => 0,
             items => self.nodesize() * (FIRST_ITEM_NODES + NEXT_ITEM_NODES * (items - 1)),
         }
+    }
+
+    /// The bytes to reserve for `items` changes in place that wait for a commit: each copies a
+    /// leaf at most, and a leaf's ancestors are shared by hundreds.
+    pub fn item_update_bytes(&self, items: u64) -> u64 {
+        self.nodesize() * UPDATED_ITEM_NODES * items
     }
 
     /// Promises metadata bytes, or says that there is no space.

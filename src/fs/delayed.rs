@@ -40,7 +40,7 @@ impl DelayedItems {
 
     /// Sets space aside for one inode item. Before locks that a commit takes, and before joining.
     pub fn prepare(&self, steal: Steal) -> Result<DirtyTicket> {
-        let bytes = self.ctx.space.item_bytes(1);
+        let bytes = self.ctx.space.item_update_bytes(1);
         Ok(DirtyTicket {
             _reservation: self.ctx.space.reserve_metadata(bytes, steal)?,
         })

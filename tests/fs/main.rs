@@ -13,7 +13,12 @@ use std::sync::Arc;
 
 /// The top level, without threads: every step in order.
 fn options(read_only: bool) -> MountOptions {
-    MountOptions { read_only, subvolid: Some(5), background: false, ..MountOptions::default() }
+    MountOptions {
+        read_only,
+        subvolid: Some(5),
+        background: false,
+        ..MountOptions::default()
+    }
 }
 
 fn mounted(image: &Path, options: &MountOptions) -> Arc<Filesystem> {
