@@ -4,16 +4,22 @@
 //! doc comments are the help and the manual page) and `run(Args) -> Result<(), Failure>`.
 
 mod ask;
+mod daemon;
 mod failure;
 mod generate;
 mod inspect;
 mod lab;
 mod mkfs;
+mod logging;
+mod mount;
+mod mount8;
 mod mountinfo;
 pub mod options;
+mod signals;
 pub mod size;
 mod sync;
 mod umount;
+mod utab;
 pub mod version;
 
 pub use failure::{Exit, Failure};
@@ -33,9 +39,14 @@ struct Cli {
 enum Command {
     Inspect(inspect::Args),
     Mkfs(mkfs::Args),
+    Mount(mount::Args),
     Umount(umount::Args),
     Lab(lab::Args),
     Sync(sync::Args),
+    #[command(hide = true)]
+    Mount8(mount8::MountArgs),
+    #[command(hide = true)]
+    Umount8(mount8::UmountArgs),
     #[command(hide = true)]
     Generate(generate::Args),
 }
@@ -44,9 +55,12 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Inspect(args) => inspect::run(args),
         Command::Mkfs(args) => mkfs::run(args),
+        Command::Mount(args) => mount::run(args),
         Command::Umount(args) => umount::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Sync(args) => sync::run(args),
+        Command::Mount8(args) => mount8::mount(args),
+        Command::Umount8(args) => mount8::umount(args),
         Command::Generate(args) => generate::run(args),
     }
 }
@@ -102,5 +116,23 @@ mod tests {
             "{version}"
         );
         assert!(version.contains(version::PROTOCOL));
+    }
+
+    #[test]
+    fn mount8_understands_the_order_of_mount() {
+        let argv = [
+            "btrfuse",
+            "mount8",
+            "/img",
+            "/mnt",
+            "-s",
+            "-o",
+            "rw,noatime",
+            "-t",
+            "btrfuse",
+        ];
+        let matches = command().try_get_matches_from(argv).unwrap();
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        assert!(matches!(cli.command, Command::Mount8(_)));
     }
 }

@@ -14,6 +14,8 @@ pub struct MountPoint {
     pub path: PathBuf,
     /// The image.
     pub source: PathBuf,
+    /// `fuse.btrfuse` or `fuseblk.btrfuse`.
+    pub kind: &'static str,
 }
 
 /// All mount points of btrfuse that this process can see, in mount order.
@@ -61,13 +63,16 @@ fn parse_line(line: &[u8]) -> Option<MountPoint> {
     // id parent major:minor root path options [optional…] - type source super-options
     let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
     let (kind, source) = (*fields.get(dash + 1)?, *fields.get(dash + 2)?);
-    if kind != b"fuse.btrfuse" && kind != b"fuseblk.btrfuse" {
-        return None;
-    }
+    let kind = match kind {
+        b"fuse.btrfuse" => "fuse.btrfuse",
+        b"fuseblk.btrfuse" => "fuseblk.btrfuse",
+        _ => return None,
+    };
     Some(MountPoint {
         device: String::from_utf8_lossy(fields.get(2)?).into_owned(),
         path: unescape(fields.get(4)?),
         source: unescape(source),
+        kind,
     })
 }
 

@@ -1,9 +1,10 @@
 //! `btrfuse umount DIR`: unmount, and wait until the last commit is durable and the image is
 //! unlocked, so that `btrfuse umount DIR && btrfs check IMAGE` doesn't race.
 
-use super::{Exit, Failure, ask, mountinfo};
+use super::{Exit, Failure, ask, mountinfo, utab};
+use crate::sync::thread;
+use crate::volume::FileDevice;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// Unmount, wait until the last commit is durable, and say if it failed.
@@ -27,6 +28,8 @@ pub struct How {
     pub lazy: bool,
     /// Say what is done.
     pub verbose: bool,
+    /// umount(8) called, and takes one line out of its table itself.
+    pub from_umount8: bool,
 }
 
 /// Runs the command.
@@ -35,7 +38,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         &args.dir,
         How {
             lazy: args.lazy,
-            verbose: false,
+            ..How::default()
         },
     )
 }
@@ -56,6 +59,7 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
         Err(why) => Err(why.sentence),
     };
     detach(&path, how.lazy)?;
+    utab::forget(&path, usize::from(how.from_umount8));
     let elsewhere = mountinfo::ours()?
         .into_iter()
         .find(|other| other.device == mount.device);
@@ -72,6 +76,7 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
     match watch {
         Ok(watch) => wait_for_end(watch, &mount.source, &path)?,
         Err(why) => {
+            wait_for_lock(&mount.source);
             return Err(Failure::new(
                 Exit::LastCommit,
                 format!(
@@ -110,34 +115,20 @@ fn detach(path: &Path, lazy: bool) -> Result<(), Failure> {
 
 /// fusermount3 is set-user-id root and unmounts what its caller mounted.
 fn detach_as_user(path: &Path, lazy: bool) -> Result<(), Failure> {
-    let mut command = Command::new("fusermount3");
-    command.arg("-u");
-    if lazy {
-        command.arg("-z");
-    }
-    let output = command
-        .arg("--")
-        .arg(path)
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(|why| {
-            Failure::failed(format!(
-                "can't unmount {} as a user: fusermount3: {why}; install the package fuse3",
-                path.display()
-            ))
-        })?;
-    if output.status.success() {
+    let Err(why) = crate::fuse::unmount_as_user(path, lazy) else {
         return Ok(());
+    };
+    match (why.raw_os_error(), why.kind()) {
+        (Some(libc::EBUSY), _) => Err(busy(path)),
+        (_, std::io::ErrorKind::NotFound) => Err(Failure::failed(format!(
+            "can't unmount {} as a user without fusermount3; install the package fuse3",
+            path.display()
+        ))),
+        _ => Err(Failure::failed(format!(
+            "can't unmount {}: {why}",
+            path.display()
+        ))),
     }
-    let words = String::from_utf8_lossy(&output.stderr);
-    if words.contains("busy") {
-        return Err(busy(path));
-    }
-    Err(Failure::failed(format!(
-        "can't unmount {}: {}",
-        path.display(),
-        words.trim()
-    )))
 }
 
 fn busy(path: &Path) -> Failure {
@@ -146,6 +137,13 @@ fn busy(path: &Path) -> Failure {
          with --lazy",
         path.display()
     ))
+}
+
+/// Without an answer to wait for, the image's lock says when the daemon is done with it.
+fn wait_for_lock(image: &Path) {
+    while let Err(crate::Error::Busy(_)) = FileDevice::open(image, true) {
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn wait_for_end(mut watch: ask::Watch, image: &Path, path: &Path) -> Result<(), Failure> {

@@ -1,0 +1,385 @@
+//! `btrfuse mount IMAGE DIR`: the command's side of a mount, and the daemon's life.
+//!
+//! Invariant: the command returns 0 only when requests are answered, and with `-f` only when
+//! the last commit is durable. The image is locked until that commit is over.
+
+use super::daemon::{self, Side, Starter};
+use super::logging::{self, Target};
+use super::options::{self, Atime, Options};
+use super::{Exit, Failure, signals, utab, version};
+use crate::fs::{AtimeMode, Filesystem, MountOptions};
+use crate::fuse::control::Watchers;
+use crate::fuse::{Access, Adapter, Point, Session, default_threads};
+use crate::sync::Arc;
+use crate::volume::{BlockDevice, FileDevice};
+use rustix::mount::MountFlags;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// Mount an image or block device on a directory.
+///
+/// Returns when the mount answers; a daemon goes on serving it until `umount`. As a user,
+/// fusermount3 (package fuse3) mounts, and only you can use the mount unless `-o allow_other`
+/// is given and /etc/fuse.conf permits it. As root, everybody can, as permissions allow.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The image file or block device.
+    image: PathBuf,
+    /// The directory to mount on.
+    dir: PathBuf,
+    /// Stay in the foreground until the mount ends and its last commit is durable; exit 5 if
+    /// that failed. The log goes to stderr.
+    #[arg(short, long)]
+    foreground: bool,
+    /// Mount options, separated by commas: ro, commit=SECONDS, metadata_cache=SIZE,
+    /// subvol=PATH, subvolid=ID, allow_other, noatime, discard, nologreplay (with ro),
+    /// threads=N, nofuseblk, nosuid, nodev, noexec, sync, dirsync, and what mount(8) and fstab
+    /// add. docs/mount-options.md explains each.
+    #[arg(short, value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// Append the log to FILE instead of stderr or syslog.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+}
+
+/// What to mount, from either command line.
+#[derive(Debug)]
+pub struct Wish {
+    /// The image file or block device.
+    pub image: PathBuf,
+    /// The directory.
+    pub dir: PathBuf,
+    /// `-o` lists.
+    pub options: Vec<String>,
+    /// Unknown options are ignored.
+    pub sloppy: bool,
+    /// mount(8) called.
+    pub from_mount8: bool,
+    /// Don't fork.
+    pub foreground: bool,
+    /// The log file.
+    pub log: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let Args {
+        image,
+        dir,
+        foreground,
+        options,
+        log,
+    } = args;
+    start(Wish {
+        image,
+        dir,
+        options,
+        sloppy: false,
+        from_mount8: false,
+        foreground,
+        log,
+    })
+}
+
+/// A wish with everything checked that needs no engine.
+struct Plan {
+    image: PathBuf,
+    block_device: bool,
+    dir: PathBuf,
+    options: Options,
+    /// umount(8) is told that it has a helper to call.
+    register: bool,
+}
+
+/// Mounts, in this process or in a daemon.
+pub fn start(wish: Wish) -> Result<(), Failure> {
+    let options = options::parse(&wish.options, wish.sloppy)?;
+    let plan = plan(&wish, options)?;
+    let log = match &wish.log {
+        Some(path) => {
+            logging::open_log(path)?;
+            // Absolute before the daemon leaves its directory.
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            Target::File(path)
+        }
+        None if wish.foreground => Target::Stderr,
+        None => Target::Syslog,
+    };
+    if wish.foreground {
+        logging::start(&log)?;
+        return live(plan, Starter::foreground());
+    }
+    match daemon::split()? {
+        Side::Parent(child) => {
+            let dir = plan.dir;
+            child.wait_until_ready()?;
+            // One round trip: the mount answers, or we learn here that it doesn't.
+            match rustix::fs::statfs(&dir) {
+                Ok(_) => Ok(()),
+                Err(why) => Err(Failure::failed(format!(
+                    "mounted on {}, but it doesn't answer: {why}",
+                    dir.display()
+                ))),
+            }
+        }
+        Side::Daemon(starter) => {
+            let done = logging::start(&log).and_then(|()| live(plan, starter));
+            // The parent has reported a failed start; later failures are in the log.
+            std::process::exit(done.map_or_else(|failure| i32::from(failure.exit as u8), |()| 0))
+        }
+    }
+}
+
+fn plan(wish: &Wish, options: Options) -> Result<Plan, Failure> {
+    let named = wish.image.display();
+    let image = wish.image.canonicalize().map_err(|why| {
+        let hint = match named.to_string().split_once('=') {
+            Some(("UUID" | "LABEL" | "PARTUUID" | "PARTLABEL", _)) => {
+                "; only mount(8) resolves such names: use `mount -t btrfuse` or the path"
+            }
+            _ => "",
+        };
+        Failure::failed(format!("image {named}: {why}{hint}"))
+    })?;
+    let kind = image
+        .metadata()
+        .map_err(|why| Failure::failed(format!("image {named}: {why}")))?
+        .file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(Failure::refused(format!(
+            "image {named}: neither a regular file nor a block device"
+        )));
+    }
+    let (dir, is_dir) = wish
+        .dir
+        .canonicalize()
+        .and_then(|dir| dir.metadata().map(|metadata| (dir, metadata.is_dir())))
+        .map_err(|why| {
+            let hint = match why.kind() {
+                io::ErrorKind::NotFound => "; make it with mkdir",
+                io::ErrorKind::NotConnected => {
+                    "; a mount there has lost its daemon: clear it with `umount -l`"
+                }
+                _ => "",
+            };
+            Failure::failed(format!("mount point {}: {why}{hint}", wish.dir.display()))
+        })?;
+    if !is_dir {
+        return Err(Failure::failed(format!(
+            "mount point {}: not a directory",
+            dir.display()
+        )));
+    }
+    let register = utab::wanted(&wish.options, wish.from_mount8);
+    Ok(Plan {
+        image,
+        block_device: kind.is_block_device(),
+        dir,
+        options,
+        register,
+    })
+}
+
+/// The life of a mount: start, serve, last commit, report.
+fn live(plan: Plan, mut starter: Starter) -> Result<(), Failure> {
+    daemon::leave_directory();
+    signals::log_panics();
+    for note in &plan.options.notes {
+        starter.note(note);
+    }
+    let started = begin(&plan, &mut starter);
+    let (fs, watchers, session, ending) = match started {
+        Ok(parts) => parts,
+        Err(failure) => {
+            starter.fail(&failure);
+            return Err(failure);
+        }
+    };
+    log::info!(
+        "{} mounted on {} (protocol: {})",
+        plan.image.display(),
+        plan.dir.display(),
+        version::PROTOCOL
+    );
+    if starter.is_daemon() {
+        // After this nothing reaches the caller's terminal but the news of the start.
+        if let Err(why) = daemon::leave_terminal() {
+            log::warn!("can't let go of the terminal: {why}");
+        }
+    }
+    let alone = starter.is_daemon();
+    if plan.register {
+        utab::remember(&plan.image, &plan.dir);
+    }
+    starter.ready();
+    let served = session.serve();
+    ending.disarm();
+    if plan.register {
+        utab::forget(&plan.dir, 0);
+    }
+    let outcome = end(fs, served);
+    match &outcome {
+        Ok(()) => log::info!("{} unmounted", plan.image.display()),
+        // In the foreground the command itself says it.
+        Err(words) if alone => log::error!("{}: {words}", plan.image.display()),
+        Err(_) => {}
+    }
+    watchers.finish(outcome.clone());
+    outcome.map_err(|words| Failure::new(Exit::LastCommit, words).at(plan.image.display()))
+}
+
+type Parts = (Arc<Filesystem>, Arc<Watchers>, Session, signals::Ending);
+
+fn begin(plan: &Plan, starter: &mut Starter) -> Result<Parts, Failure> {
+    let options = &plan.options;
+    let device = open_device(&plan.image, options.read_only)?;
+    let fs = Filesystem::mount(vec![device], &engine_options(options))
+        .map_err(|error| Failure::from(error).at(plan.image.display()))?;
+    let refused = fs.read_only_reason();
+    if let Some(reason) = refused.as_ref().filter(|_| !options.read_only) {
+        starter.note(&format!(
+            "{} is mounted read-only: {reason}",
+            plan.image.display()
+        ));
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    let point = Point {
+        dir: plan.dir.clone(),
+        image: plan.image.clone(),
+        block_device: plan.block_device,
+        plain_fuse: options.plain_fuse,
+        access: match options.allow_other.unwrap_or(is_root) {
+            true => Access::Everybody,
+            false => Access::Owner,
+        },
+        read_only: options.read_only || refused.is_some(),
+        flags: point_flags(options),
+        threads: options.threads.unwrap_or_else(default_threads),
+    };
+    let watchers = Arc::new(Watchers::new());
+    let owner = rustix::process::getuid().as_raw();
+    let adapter = Adapter::new(fs.clone(), watchers.clone(), owner);
+    let mounted = Session::mount(adapter, &point).map_err(Failure::failed);
+    let session = match mounted {
+        Ok(session) => session,
+        Err(failure) => {
+            // Nothing was changed through a mount that never was; leave the image clean.
+            let _ = fs.unmount();
+            return Err(failure);
+        }
+    };
+    let ending = signals::watch(session.unmounter(), Arc::downgrade(&fs))?;
+    Ok((fs, watchers, session, ending))
+}
+
+fn open_device(image: &Path, read_only: bool) -> Result<Arc<dyn BlockDevice>, Failure> {
+    match FileDevice::open(image, read_only) {
+        Ok(device) => Ok(Arc::new(device)),
+        Err(error) => {
+            let hint = match error.errno() {
+                libc::EROFS | libc::EACCES | libc::EPERM if !read_only => {
+                    "; mount it with `-o ro` if reading is enough"
+                }
+                _ => "",
+            };
+            let mut failure = Failure::from(error);
+            failure.sentence.push_str(hint);
+            if !failure.sentence.contains(&*image.to_string_lossy()) {
+                failure = failure.at(image.display());
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn engine_options(options: &Options) -> MountOptions {
+    let defaults = MountOptions::default();
+    MountOptions {
+        read_only: options.read_only,
+        subvol: options
+            .subvol
+            .as_ref()
+            .map(|path| path.clone().into_bytes()),
+        subvolid: options.subvolid,
+        commit_interval_secs: options.commit_secs.unwrap_or(defaults.commit_interval_secs),
+        metadata_cache_bytes: options
+            .metadata_cache_bytes
+            .unwrap_or(defaults.metadata_cache_bytes),
+        nologreplay: options.nologreplay,
+        atime: match options.atime {
+            Atime::Relative => AtimeMode::Relatime,
+            Atime::Strict => AtimeMode::Strict,
+            Atime::Never => AtimeMode::Off,
+        },
+        discard: options.discard,
+        ..defaults
+    }
+}
+
+fn point_flags(options: &Options) -> MountFlags {
+    let point = options.point;
+    let mut flags = MountFlags::empty();
+    for (on, flag) in [
+        (point.nosuid, MountFlags::NOSUID),
+        (point.nodev, MountFlags::NODEV),
+        (point.noexec, MountFlags::NOEXEC),
+        (point.sync, MountFlags::SYNCHRONOUS),
+        (point.dirsync, MountFlags::DIRSYNC),
+        (
+            point.nosymfollow,
+            MountFlags::from_bits_retain(libc::MS_NOSYMFOLLOW as _),
+        ),
+        (options.atime == Atime::Never, MountFlags::NOATIME),
+    ] {
+        flags.set(flag, on);
+    }
+    flags
+}
+
+/// The last commit, and the image's lock released.
+fn end(fs: Arc<Filesystem>, served: io::Result<()>) -> Result<(), String> {
+    let committed = fs.unmount();
+    drop(fs);
+    match (committed, served) {
+        (Err(error), _) => Err(format!("the last commit failed: {error}")),
+        (Ok(()), Err(why)) => Err(format!(
+            "serving requests ended early ({why}); everything written before is committed"
+        )),
+        (Ok(()), Ok(())) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(image: &Path, dir: &Path) -> Wish {
+        Wish {
+            image: image.to_owned(),
+            dir: dir.to_owned(),
+            options: Vec::new(),
+            sloppy: false,
+            from_mount8: false,
+            foreground: true,
+            log: None,
+        }
+    }
+
+    #[test]
+    fn a_start_that_cannot_work_is_refused_before_the_fork() {
+        let place = tempfile::tempdir().unwrap();
+        let image = place.path().join("image");
+        let refuse = |wish: Wish| match plan(&wish, Options::default()) {
+            Err(failure) => failure.sentence,
+            Ok(_) => panic!("{wish:?} was accepted"),
+        };
+        assert!(refuse(wish(&image, place.path())).contains("image"));
+        assert!(refuse(wish(Path::new("UUID=1-2"), place.path())).contains("mount(8)"));
+        assert!(refuse(wish(place.path(), place.path())).contains("neither a regular file"));
+        std::fs::write(&image, b"x").unwrap();
+        assert!(refuse(wish(&image, &place.path().join("absent"))).contains("mkdir"));
+        assert!(refuse(wish(&image, &image)).contains("not a directory"));
+        assert!(plan(&wish(&image, place.path()), Options::default()).is_ok());
+    }
+}

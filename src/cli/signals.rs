@@ -1,0 +1,129 @@
+//! How the daemon ends when it is asked to by a signal, and what a panic leaves in the log.
+//!
+//! SIGINT, SIGTERM and SIGHUP unmount. If programs still use the mount it is detached, what
+//! they wrote is committed at once, and they get a little time; after that, or at a second
+//! signal, the last commit is made under them and they see the mount gone.
+
+use super::Failure;
+use crate::fs::Filesystem;
+use crate::fuse::Unmounter;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Weak, thread};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::time::{Duration, Instant};
+
+/// How long programs that still use the mount may go on after the first signal.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The watch for signals; disarmed once the mount is gone by itself.
+pub struct Ending {
+    over: Arc<AtomicBool>,
+}
+
+impl Ending {
+    /// The session has ended: a signal must not cut the last commit short.
+    pub fn disarm(&self) {
+        // Release: pairs with the Acquire in `watch`'s thread.
+        self.over.store(true, Ordering::Release);
+    }
+}
+
+/// Starts the thread that waits for signals.
+pub fn watch(unmounter: Unmounter, fs: Weak<Filesystem>) -> Result<Ending, Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|why| Failure::failed(format!("can't watch for signals: {why}")))?;
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = over.clone();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                // Acquire: pairs with the Release in `disarm`.
+                if !ended.load(Ordering::Acquire) {
+                    log::info!("signal {signal}: unmounting {}", unmounter.dir().display());
+                    leave(&unmounter, &fs, &mut signals_pending(), &ended);
+                    return;
+                }
+            }
+        })
+        .map_err(|why| Failure::failed(format!("can't start a thread: {why}")))?;
+    Ok(Ending { over })
+}
+
+/// A second set of the same signals, to see the impatient second one.
+fn signals_pending() -> Option<Signals> {
+    Signals::new([SIGINT, SIGTERM, SIGHUP]).ok()
+}
+
+fn leave(
+    unmounter: &Unmounter,
+    fs: &Weak<Filesystem>,
+    again: &mut Option<Signals>,
+    ended: &AtomicBool,
+) {
+    // What the kernel's page cache holds reaches the daemon before the mount goes.
+    if let Ok(dir) = super::ask::open(unmounter.dir()) {
+        let _ = rustix::fs::syncfs(&dir);
+    }
+    if unmounter.unmount().is_ok() && until_over(ended, Duration::from_millis(500), again) {
+        return;
+    }
+    log::warn!(
+        "{} is still in use; it is detached, and ends in {} s",
+        unmounter.dir().display(),
+        GRACE.as_secs()
+    );
+    let _ = unmounter.detach();
+    if let Some(Err(error)) = fs.upgrade().map(|fs| fs.sync()) {
+        log::error!("the commit before the end failed: {error}");
+    }
+    if until_over(ended, GRACE, again) {
+        return;
+    }
+    // The programs stay; their filesystem goes. Requests that come after the commit fail.
+    let code = match fs.upgrade().map(|fs| fs.unmount()) {
+        Some(Err(error)) => {
+            log::error!("the last commit failed: {error}");
+            super::Exit::LastCommit as i32
+        }
+        Some(Ok(())) => {
+            log::warn!(
+                "ended while programs still used {}",
+                unmounter.dir().display()
+            );
+            0
+        }
+        // The session ended meanwhile, and its own thread is about to exit.
+        None => return,
+    };
+    std::process::exit(code);
+}
+
+/// Waits until the session has ended. False after `patience` or at another signal.
+fn until_over(ended: &AtomicBool, patience: Duration, again: &mut Option<Signals>) -> bool {
+    let start = Instant::now();
+    loop {
+        // Acquire: pairs with the Release in `disarm`.
+        if ended.load(Ordering::Acquire) {
+            return true;
+        }
+        let impatient = again
+            .as_mut()
+            .is_some_and(|signals| signals.pending().next().is_some());
+        if impatient || start.elapsed() > patience {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Panics go to the log, with the place and a backtrace: a daemon has no stderr.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("unnamed").to_owned();
+        let trace = std::backtrace::Backtrace::force_capture();
+        log::error!("bug: thread {name}: {panic}\n{trace}");
+    }));
+}

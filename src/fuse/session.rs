@@ -1,0 +1,238 @@
+//! A mount from its start to its end: the kernel's side made, requests served, the end awaited.
+//!
+//! Three ways to mount. Root mounts with mount(2) itself: a block device as `fuseblk`, so that
+//! the kernel claims the device for us, anything else as `fuse`. Everybody else goes through
+//! fusermount3. fuser gets the connection, however it came about.
+
+use super::adapter::Adapter;
+use super::fusermount;
+use crate::sync::thread;
+use fuser::{Config, SessionACL};
+use rustix::fs::{Access as FileAccess, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Who may use the mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody, as permissions allow.
+    Everybody,
+    /// Only the user who mounts.
+    Owner,
+}
+
+/// Where and how the mount appears.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// The directory, absolute.
+    pub dir: PathBuf,
+    /// The image, absolute: what `mount` and `df` show as the source.
+    pub image: PathBuf,
+    /// The image is a block device.
+    pub block_device: bool,
+    /// Plain `fuse` even for a block device.
+    pub plain_fuse: bool,
+    /// Who may use it.
+    pub access: Access,
+    /// The kernel refuses writes.
+    pub read_only: bool,
+    /// `nosuid`, `nodev` and the like.
+    pub flags: MountFlags,
+    /// How many threads answer requests.
+    pub threads: usize,
+}
+
+/// A mounted session that has agreed with the kernel and is ready to serve.
+pub struct Session {
+    fuser: fuser::Session<Adapter>,
+    unmounter: Unmounter,
+}
+
+/// Takes the mount out of the tree, from any thread.
+#[derive(Clone, Debug)]
+pub struct Unmounter {
+    dir: PathBuf,
+    by_helper: bool,
+}
+
+impl Session {
+    /// Mounts. On an error nothing stays mounted; the text is a sentence.
+    pub fn mount(adapter: Adapter, point: &Point) -> Result<Self, String> {
+        let mut direct = Err(Errno::PERM);
+        if rustix::process::geteuid().is_root() {
+            direct = mount_directly(point);
+        }
+        let (device, by_helper) = match direct {
+            Ok(device) => (device, false),
+            // A user, or root without CAP_SYS_ADMIN, as in some containers.
+            Err(Errno::PERM) => (fusermount::mount(point)?, true),
+            Err(why) => return Err(explain(why, point)),
+        };
+        let unmounter = Unmounter {
+            dir: point.dir.clone(),
+            by_helper,
+        };
+        let acl = match point.access {
+            Access::Everybody => SessionACL::All,
+            Access::Owner => SessionACL::Owner,
+        };
+        match fuser::Session::from_fd(adapter, device, acl, config(point, acl)) {
+            Ok(fuser) => {
+                if !by_helper {
+                    widen_readahead(&point.dir);
+                }
+                Ok(Self { fuser, unmounter })
+            }
+            Err(why) => {
+                let _ = unmounter.detach();
+                Err(format!(
+                    "the kernel's FUSE didn't agree on a protocol: {why}"
+                ))
+            }
+        }
+    }
+
+    /// What ends the session from another thread.
+    pub fn unmounter(&self) -> Unmounter {
+        self.unmounter.clone()
+    }
+
+    /// Answers requests until the mount is gone. Everything that the adapter holds is dropped
+    /// when this returns.
+    pub fn serve(self) -> io::Result<()> {
+        let Self { fuser, unmounter } = self;
+        let served = fuser.run();
+        if served.is_err() {
+            // The loop broke with the mount still there: nobody must hang on it.
+            let _ = unmounter.detach();
+        }
+        served
+    }
+}
+
+impl Unmounter {
+    /// Unmounts unless somebody uses the mount (`EBUSY`).
+    pub fn unmount(&self) -> io::Result<()> {
+        if self.by_helper {
+            return fusermount::unmount(&self.dir, false);
+        }
+        Ok(rustix::mount::unmount(
+            self.dir.as_path(),
+            UnmountFlags::NOFOLLOW,
+        )?)
+    }
+
+    /// Takes it out of the tree now; the session ends when the last user is gone.
+    pub fn detach(&self) -> io::Result<()> {
+        if self.by_helper {
+            return fusermount::unmount(&self.dir, true);
+        }
+        let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+        Ok(rustix::mount::unmount(self.dir.as_path(), flags)?)
+    }
+
+    /// The mount point.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// How many threads answer requests when nobody says: an fsync or a read from a slow disk
+/// holds one, and the others must go on.
+pub fn default_threads() -> usize {
+    thread::available_parallelism().map_or(4, |cpus| (cpus.get() * 2).clamp(4, 16))
+}
+
+fn config(point: &Point, acl: SessionACL) -> Config {
+    let mut config = Config::default();
+    config.n_threads = Some(point.threads);
+    // A connection of its own for each thread needs the device, which users may lack.
+    let device = rustix::fs::access("/dev/fuse", FileAccess::READ_OK | FileAccess::WRITE_OK);
+    config.clone_fd = device.is_ok();
+    config.acl = acl;
+    config
+}
+
+/// The flags of the mount point, with what follows from the rest.
+pub(in crate::fuse) fn flags_of(point: &Point) -> MountFlags {
+    if point.read_only {
+        point.flags | MountFlags::RDONLY
+    } else {
+        point.flags
+    }
+}
+
+/// mount(2), as `fuseblk` if that fits, else as `fuse`. Returns the connection.
+fn mount_directly(point: &Point) -> Result<OwnedFd, Errno> {
+    if point.block_device && !point.plain_fuse {
+        match mount_as("fuseblk.btrfuse", ",blksize=4096", point) {
+            Ok(device) => return Ok(device),
+            Err(Errno::PERM) => return Err(Errno::PERM),
+            // Kernels without fuseblk, devices that somebody else has claimed for writing.
+            Err(why) => log::info!("no fuseblk mount ({why}); mounting as fuse"),
+        }
+    }
+    mount_as("fuse.btrfuse", "", point)
+}
+
+fn mount_as(kind: &str, more: &str, point: &Point) -> Result<OwnedFd, Errno> {
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let other = match point.access {
+        Access::Everybody => ",allow_other",
+        Access::Owner => "",
+    };
+    let data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions{other}{more}",
+        device.as_raw_fd(),
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    );
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::INVAL);
+    let source = text(point.image.as_os_str().as_bytes())?;
+    let data = text(data.as_bytes())?;
+    rustix::mount::mount(
+        &source,
+        &point.dir,
+        kind,
+        flags_of(point),
+        Some(data.as_c_str()),
+    )?;
+    Ok(device)
+}
+
+fn explain(why: Errno, point: &Point) -> String {
+    let dir = point.dir.display();
+    match why {
+        Errno::NOENT => "there is no /dev/fuse here; load it with `modprobe fuse`".to_owned(),
+        Errno::NODEV => "this kernel has no FUSE; load it with `modprobe fuse`".to_owned(),
+        Errno::BUSY => format!("{dir} is in use as a mount point by somebody else"),
+        _ => format!("can't mount on {dir}: {why}"),
+    }
+}
+
+/// The kernel starts a FUSE mount with 128 KiB of readahead; root may ask for more. Best
+/// effort: only speed depends on it.
+fn widen_readahead(dir: &Path) {
+    const READAHEAD_KIB: &str = "1024";
+    // The device number is known without asking the daemon, which doesn't answer yet.
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else {
+        return;
+    };
+    let device = mounts.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ');
+        let device = fields.nth(2)?;
+        (fields.nth(1)? == dir.to_str()?).then_some(device)
+    });
+    let Some(device) = device else { return };
+    for name in [device.to_owned(), format!("{device}-fuseblk")] {
+        let _ = std::fs::write(
+            format!("/sys/class/bdi/{name}/read_ahead_kb"),
+            READAHEAD_KIB,
+        );
+    }
+}
