@@ -43,7 +43,7 @@ pub fn judge(name: &str, value: Option<&str>) -> Verdict {
         "ssd" | "ssd_spread" | "autodefrag" | "thread_pool" | "max_inline" | "metadata_ratio"
         | "enospc_debug" | "check_int" => Note("ignored; it tunes the kernel's btrfs only"),
         "compress" | "compress-force" => {
-            Note("ignored; this version writes files uncompressed (and reads compressed ones)")
+            Note("ignored; this version writes all files uncompressed")
         }
         "flushoncommit" => Note("ignored; each commit already writes all data first"),
         "notreelog" => Note("ignored; fsync already makes a full commit"),

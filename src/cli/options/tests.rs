@@ -1,3 +1,5 @@
+//! What `-o` lists mean, and the words for those that mean nothing here.
+
 use super::*;
 use crate::cli::Exit;
 

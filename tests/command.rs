@@ -1,0 +1,260 @@
+//! What a user types: mount(8), fstab and umount(8) through our helpers, mounts without root,
+//! block devices, how failures are said, and what the daemon keeps of its caller.
+//!
+//! Each test is a script in a mount namespace of its own, where `/usr/sbin`, `/etc/fstab`,
+//! libmount's table and `/dev/fuse` can be changed without anybody noticing.
+
+use btrfuse_test_support::{
+    Finished, Image, btrfs_check, btrfuse_binary, need_root, run_any, temp_dir,
+};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Before each script. `code N COMMAND…` demands an exit code and leaves the words in $words.
+const PRELUDE: &str = r#"
+set -eu
+cd "$PLACE"
+mkdir -p m bin layer
+mount -t tmpfs -o dev,mode=755 layer layer
+mkdir layer/upper layer/work layer/run
+mount -t overlay -o lowerdir=/usr/sbin,upperdir=layer/upper,workdir=layer/work sbin /usr/sbin
+mkdir -p /run/mount
+mount --bind layer/run /run/mount
+: >layer/fstab
+mount --bind layer/fstab /etc/fstab
+mknod layer/fuse c 10 229
+chmod 666 layer/fuse
+mount --bind layer/fuse /dev/fuse
+chmod 755 .
+export LC_ALL=C
+
+fail() { echo "FAILED: $*" >&2; exit 99; }
+code() {
+    want=$1; shift
+    got=0; "$@" >out 2>&1 || got=$?
+    words=$(cat out)
+    [ "$got" = "$want" ] || fail "$* ended with $got, not $want: $words"
+}
+says() { case $words in *"$1"*) ;; *) fail "not said: $1; but: $words" ;; esac; }
+kind() { awk -v dir="$PLACE/$1" '$2 == dir { print $3 }' /proc/mounts; }
+"#;
+
+fn script(image: &Path, text: &str) -> Finished {
+    need_root();
+    let place = temp_dir();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c"]);
+    command.arg(format!("{PRELUDE}{text}"));
+    command.env("PLACE", place.path()).env("IMAGE", image);
+    command.env("BTRFUSE", btrfuse_binary());
+    command.env(
+        "HELPERS",
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("mount-helper"),
+    );
+    run_any(&mut command, Duration::from_secs(60))
+}
+
+#[track_caller]
+fn passes(image: &Path, text: &str) {
+    let finished = script(image, text);
+    assert!(
+        finished.status.success(),
+        "{}:\n{}",
+        finished.status,
+        finished.output()
+    );
+}
+
+#[test]
+fn a_script_that_fails_fails_the_test() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let finished = script(image.path(), "code 0 sh -c 'exit 7'");
+    assert_eq!(finished.status.code(), Some(99), "{}", finished.output());
+    assert!(
+        finished.stderr.contains("ended with 7"),
+        "{}",
+        finished.output()
+    );
+}
+
+#[test]
+fn mount_8_and_fstab_reach_the_daemon_and_umount_8_waits_for_it() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+"$HELPERS/install" --prefix "$PLACE/usr" --binary "$BTRFUSE" >/dev/null
+for kind in btrfuse fuse.btrfuse; do
+    mount -t $kind -o noatime,compress=zstd "$IMAGE" m 2>out
+    grep -q 'compress=zstd: ignored' out || fail "no note: $(cat out)"
+    [ "$(kind m)" = fuse.btrfuse ] || fail "mounted as $(kind m)"
+    head -c 3000000 /dev/urandom >m/$kind
+    umount m
+    # The lock is free and the last commit durable: nothing waits here.
+    flock --nonblock --exclusive "$IMAGE" true || fail "umount came back while the image was in use"
+    btrfs check --check-data-csum "$IMAGE" >/dev/null 2>&1 || fail "check after umount"
+done
+[ ! -s /run/mount/utab ] || fail "left in the table: $(cat /run/mount/utab)"
+
+echo "$IMAGE $PLACE/m btrfuse defaults,nofail,noauto,_netdev,x-test.a=b,user,exec,commit=5 0 0" >/etc/fstab
+mount "$PLACE/m"
+grep "$PLACE/m" /proc/mounts | grep -q nosuid,nodev || fail "user mounts are nosuid,nodev"
+[ -s m/btrfuse ] && [ -s m/fuse.btrfuse ] || fail "the files of before"
+umount "$PLACE/m"
+flock --nonblock --exclusive "$IMAGE" true || fail "umount of the fstab mount didn't wait"
+
+mount -t btrfuse "$IMAGE" m
+code 1 mount -o remount,ro "$PLACE/m"; says "can't be remounted"
+code 32 mount -t btrfuse "$IMAGE" bin; says "in use"
+exec 8<m/btrfuse
+code 6 umount m; says busy
+exec 8<&-
+mount --bind m bin
+umount m
+[ -s bin/btrfuse ] || fail "the bind mount must live on"
+"$BTRFUSE" umount bin
+code 1 mount -t btrfuse -o metadata_cash=1G "$IMAGE" m; says 'did you mean `metadata_cache`'
+mount -s -t btrfuse -o metadata_cash=1G "$IMAGE" m
+umount m
+"$HELPERS/install" --prefix "$PLACE/usr" --uninstall
+[ ! -e /sbin/mount.btrfuse ] && [ ! -e "$PLACE/usr/bin/btrfuse" ] || fail "uninstalled"
+"#,
+    );
+    btrfs_check(image.path());
+}
+
+#[test]
+fn a_user_mounts_syncs_and_unmounts_without_root() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+cp --sparse=always "$IMAGE" "i,m g.img"
+mount -t btrfs -o loop "i,m g.img" m && chown nobody m && umount m
+cp "$BTRFUSE" bin/btrfuse
+chown nobody "i,m g.img" m
+as() { setpriv --reuid nobody --regid nogroup --clear-groups env HOME=/ "$@"; }
+touch log && chown nobody log
+code 2 as "$PLACE/bin/btrfuse" mount -o allow_other --log log "i,m g.img" m; says user_allow_other
+code 0 as "$PLACE/bin/btrfuse" mount --log log "i,m g.img" m
+grep "$PLACE/m" /proc/mounts | grep -q "i,m.040g.img.*nosuid,nodev.*user_id=65534" || fail "$(cat /proc/mounts)"
+as sh -c 'echo hello >m/file; mkdir m/d'
+[ "$(as stat -c %U m/file)" = nobody ] || fail "new files belong to whoever makes them"
+code 1 stat m/file
+code 0 as "$PLACE/bin/btrfuse" sync m
+code 6 as sh -c 'cd m && "$PLACE/bin/btrfuse" umount "$PLACE/m"'; says busy
+code 0 as "$PLACE/bin/btrfuse" umount m
+btrfs check --check-data-csum "i,m g.img" >/dev/null 2>&1 || fail "check after a user's umount"
+code 0 as "$PLACE/bin/btrfuse" mount --log log "i,m g.img" m
+[ "$(as cat m/file)" = hello ] || fail "the file of before"
+code 5 "$BTRFUSE" umount m; says "couldn't be asked"
+code 0 flock --nonblock --exclusive "i,m g.img" true
+"#,
+    );
+}
+
+#[test]
+fn a_block_device_is_claimed_while_root_has_it_mounted() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+loop=$(losetup --find --show "$IMAGE")
+trap 'losetup -d $loop' EXIT
+code 0 "$BTRFUSE" mount "$loop" m
+[ "$(kind m)" = fuseblk.btrfuse ] || fail "mounted as $(kind m)"
+echo x >m/x
+code 32 mount -t btrfs "$loop" bin
+code 1 mkfs.btrfs -f "$loop"
+code 6 "$BTRFUSE" mount "$IMAGE" bin; says "in use"
+code 0 "$BTRFUSE" umount m
+code 0 mount -t btrfs "$loop" bin
+[ "$(cat bin/x)" = x ] || fail "the kernel sees the file"
+umount bin
+code 0 "$BTRFUSE" mount -o nofuseblk,ro "$loop" m
+[ "$(kind m)" = fuse.btrfuse ] || fail "mounted as $(kind m)"
+code 1 sh -c 'echo x >m/y'; says "Read-only"
+code 0 "$BTRFUSE" umount m
+"#,
+    );
+}
+
+#[test]
+fn failures_are_one_sentence_with_a_documented_code() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+code 1 "$BTRFUSE" mount; says Usage
+code 1 "$BTRFUSE" mount -o nologreplay "$IMAGE" m; says "needs \`ro\`"
+code 2 "$BTRFUSE" mount "$PLACE/absent" m; says "absent"
+code 2 "$BTRFUSE" mount "$IMAGE" "$PLACE/absent"; says "mkdir"
+code 3 "$BTRFUSE" mount "$PLACE" m; says "neither a regular file"
+head -c 2000000 /dev/zero >zero
+code 3 "$BTRFUSE" mount zero m; says zero
+code 2 "$BTRFUSE" mount --log /proc/nowhere/log "$IMAGE" m; says /proc/nowhere/log
+code 1 "$BTRFUSE" umount m; says "isn't the mount point"
+code 1 "$BTRFUSE" sync m; says "isn't in a btrfuse mount"
+code 3 "$BTRFUSE" mount -o subvol=nowhere "$IMAGE" m || code 2 "$BTRFUSE" mount -o subvol=nowhere "$IMAGE" m; says nowhere
+code 0 "$BTRFUSE" --version; says "(protocol: "
+[ -z "$(kind m)" ] || fail "nothing may be mounted now"
+"#,
+    );
+}
+
+#[test]
+fn the_end_is_reported_also_when_it_is_a_bad_one() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+# A host that fills up under a sparse image: the last commit can't be written.
+mkdir small
+mount -t tmpfs -o size=9m small small
+cp --sparse=always "$IMAGE" small/image
+code 0 "$BTRFUSE" mount --log log small/image m
+head -c 8000000 /dev/urandom >filler
+cat filler >m/big 2>/dev/null || true
+cat filler >small/filler 2>/dev/null || true
+echo more >m/more || true
+code 5 "$BTRFUSE" umount m; says "last commit failed"
+rm small/filler
+btrfs check small/image >/dev/null 2>&1 || fail "the commit before must be sound"
+
+# A daemon that is killed.
+code 0 "$BTRFUSE" mount --log log2 "$IMAGE" m
+pid=$(sed -n 's/.*btrfuse.\([0-9]*\). .*mounted on.*/\1/p' log2)
+kill -9 "$pid"
+while flock --nonblock --exclusive "$IMAGE" false; [ $? = 1 ] && ! flock --nonblock --exclusive "$IMAGE" true; do sleep 0.05; done
+code 2 "$BTRFUSE" mount "$IMAGE" m; says "lost its daemon"
+code 5 "$BTRFUSE" umount m; says "couldn't be asked"
+[ -z "$(kind m)" ] || fail "still mounted"
+"#,
+    );
+}
+
+#[test]
+fn the_daemon_keeps_nothing_of_its_caller() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+exec 9</etc/passwd
+(umask 077; cd m; exec "$BTRFUSE" mount --log "$PLACE/log" "$IMAGE" "$PLACE/m")
+pid=$(sed -n 's/.*btrfuse.\([0-9]*\). .*mounted on.*/\1/p' log)
+[ "$(readlink /proc/$pid/cwd)" = / ] || fail "cwd $(readlink /proc/$pid/cwd)"
+for fd in 0 1 2; do
+    [ "$(readlink /proc/$pid/fd/$fd)" = /dev/null ] || fail "fd $fd"
+done
+[ "$(readlink /proc/$pid/fd/9)" = /etc/passwd ] || fail "a stranger's descriptor was closed"
+grep -q '^Umask:.0000' /proc/$pid/status || fail "$(grep Umask /proc/$pid/status)"
+[ "$(awk '{ print $6 }' /proc/$pid/stat)" = "$pid" ] || fail "no session of its own"
+umask 022; touch m/plain; umask 0; touch m/open
+[ "$(stat -c %a%a m/plain m/open | tr -d '\n')" = 644644666666 ] || fail "$(ls -l m)"
+code 0 "$BTRFUSE" umount m
+[ ! -e /proc/$pid ] || sleep 1
+[ ! -e /proc/$pid ] || fail "the daemon is still there"
+"#,
+    );
+}
