@@ -6,7 +6,8 @@
 use super::daemon::{self, Side, Starter};
 use super::logging::{self, Target};
 use super::options::{self, Atime, Options};
-use super::{Exit, Failure, signals, utab, version};
+use super::{Exit, Failure, signals, utab};
+use crate::extent_buffer::Kind;
 use crate::fs::{AtimeMode, Filesystem, MountOptions};
 use crate::fuse::control::Watchers;
 use crate::fuse::{Access, Adapter, Point, Session, default_threads};
@@ -88,6 +89,7 @@ struct Plan {
     block_device: bool,
     dir: PathBuf,
     options: Options,
+    protocol: Kind,
     /// umount(8) is told that it has a helper to call.
     register: bool,
 }
@@ -96,6 +98,7 @@ struct Plan {
 pub fn start(wish: Wish) -> Result<(), Failure> {
     let options = options::parse(&wish.options, wish.sloppy)?;
     let plan = plan(&wish, options)?;
+    arm_delays(&plan.options)?;
     let log = match &wish.log {
         Some(path) => {
             logging::open_log(path)?;
@@ -171,12 +174,14 @@ fn plan(wish: &Wish, options: Options) -> Result<Plan, Failure> {
             dir.display()
         )));
     }
+    let protocol = protocol(&options)?;
     let register = utab::wanted(&wish.options, wish.from_mount8);
     Ok(Plan {
         image,
         block_device: kind.is_block_device(),
         dir,
         options,
+        protocol,
         register,
     })
 }
@@ -200,7 +205,7 @@ fn live(plan: Plan, mut starter: Starter) -> Result<(), Failure> {
         "{} mounted on {} (protocol: {})",
         plan.image.display(),
         plan.dir.display(),
-        version::PROTOCOL
+        plan.protocol
     );
     if starter.is_daemon() {
         // After this nothing reaches the caller's terminal but the news of the start.
@@ -234,7 +239,7 @@ type Parts = (Arc<Filesystem>, Arc<Watchers>, Session, signals::Ending);
 fn begin(plan: &Plan, starter: &mut Starter) -> Result<Parts, Failure> {
     let options = &plan.options;
     let device = open_device(&plan.image, options.read_only)?;
-    let fs = Filesystem::mount(vec![device], &engine_options(options))
+    let fs = Filesystem::mount(vec![device], &engine_options(options, plan.protocol))
         .map_err(|error| Failure::from(error).at(plan.image.display()))?;
     let refused = fs.read_only_reason();
     if let Some(reason) = refused.as_ref().filter(|_| !options.read_only) {
@@ -293,9 +298,10 @@ fn open_device(image: &Path, read_only: bool) -> Result<Arc<dyn BlockDevice>, Fa
     }
 }
 
-fn engine_options(options: &Options) -> MountOptions {
+fn engine_options(options: &Options, protocol: Kind) -> MountOptions {
     let defaults = MountOptions::default();
     MountOptions {
+        protocol,
         read_only: options.read_only,
         subvol: options
             .subvol
@@ -315,6 +321,40 @@ fn engine_options(options: &Options) -> MountOptions {
         discard: options.discard,
         ..defaults
     }
+}
+
+/// The lifetime protocol of the mount: the build's, unless a lab build was told another.
+fn protocol(options: &Options) -> Result<Kind, Failure> {
+    match &options.protocol {
+        Some(name) => name
+            .parse()
+            .map_err(|why| Failure::usage(format!("-o protocol={name}: {why}"))),
+        None => Ok(Kind::BUILD),
+    }
+}
+
+/// Arms the delay points that a lab build was told.
+#[cfg(feature = "race-lab")]
+fn arm_delays(options: &Options) -> Result<(), Failure> {
+    use crate::sync::race_point::{Delay, install_delays};
+    let delays: Result<Vec<Delay>, Failure> = options
+        .delays
+        .iter()
+        .map(|text| {
+            text.parse()
+                .map_err(|why| Failure::usage(format!("-o delay={text}: {why}")))
+        })
+        .collect();
+    let delays = delays?;
+    if !delays.is_empty() {
+        install_delays(&delays);
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "race-lab"))]
+fn arm_delays(_options: &Options) -> Result<(), Failure> {
+    Ok(())
 }
 
 fn point_flags(options: &Options) -> MountFlags {
