@@ -1,12 +1,14 @@
 //! The mount: FUSE requests in, [`crate::fs`] calls out.
 //!
 //! The only folder that names `fuser`. Nothing here knows trees or extents; nothing below
-//! knows FUSE. [`Session`] mounts and serves, [`adapter`] translates requests one by one,
+//! knows FUSE. [`Session`] mounts and serves, `dispatch.rs` translates requests one by one,
 //! [`control`] is how a command reaches the daemon.
 
 mod adapter;
+mod answer;
 pub mod control;
 mod convert;
+mod dispatch;
 mod fusermount;
 mod groups;
 mod guard;
