@@ -33,6 +33,8 @@ impl Filesystem {
             check_flags(inode.meta.lock().flags, changes)?;
             if let Some(size) = changes.size {
                 self.resize(&inode, size, changes)?;
+            } else if changes.kill_suidgid {
+                self.kill_privileges(&inode)?;
             }
             let rest = SetAttr {
                 size: None,

@@ -73,7 +73,7 @@ impl fuser::Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let change = SetAttr {
+        let mut change = SetAttr {
             mode,
             uid,
             gid,
@@ -81,10 +81,13 @@ impl fuser::Filesystem for Adapter {
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
             ctime: ctime.map(timestamp),
-            // The kernel says so in a flag that fuser 0.18 drops; it sets it for everybody
-            // without CAP_FSETID.
-            kill_suidgid: size.is_some() && req.uid() != 0,
+            kill_suidgid: false,
         };
+        // The kernel asks to clear set-id bits with a flag that fuser 0.18 drops: with a size,
+        // and alone before a write through the cache, whose answer is what makes it forget the
+        // old mode. It never asks for somebody with CAP_FSETID.
+        let asked = size.is_some() || change == SetAttr::default();
+        change.kill_suidgid = asked && req.uid() != 0;
         match self.guard.run("setattr", || {
             self.fs.setattr(&caller(req, 0), node(ino), &change)
         }) {
