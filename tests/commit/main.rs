@@ -180,6 +180,55 @@ fn special_images_stay_clean() {
     }
 }
 
+/// Nobody counts quotas here: the numbers must say so, and the kernel counts again.
+#[test]
+fn quotas_are_marked_as_inconsistent() {
+    use btrfuse::ondisk::{Key, QGROUP_STATUS_FLAG_INCONSISTENT, QgroupStatusItem, ids, kind};
+    let image = golden::named("quotas-s11").image();
+    let inconsistent = || {
+        let engine = open_image(image.path());
+        let ctx = &engine.ctx;
+        let quotas = ctx.roots.get(ctx, ids::QUOTA_TREE_OBJECTID).unwrap();
+        let item = ctx
+            .get(&quotas, &Key::new(0, kind::QGROUP_STATUS, 0))
+            .unwrap()
+            .unwrap();
+        let flags = QgroupStatusItem::read(&item).unwrap().flags.get();
+        flags & QGROUP_STATUS_FLAG_INCONSISTENT != 0
+    };
+    assert!(!inconsistent());
+    scribble(&image, &[5], 1, 200);
+    assert!(inconsistent());
+    let complaints = complaints(&check(image.path(), "original"));
+    let about_quotas = ["group", "our:", "disk:", "diff:"];
+    let others: Vec<_> = complaints
+        .iter()
+        .filter(|line| !about_quotas.iter().any(|word| line.contains(word)))
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    let mount = LoopMount::read_write(image.path());
+    btrfuse_test_support::run(
+        std::process::Command::new("btrfs")
+            .args(["quota", "rescan", "-w"])
+            .arg(mount.path()),
+    );
+    mount.unmount();
+    btrfs_check(image.path());
+    assert!(!inconsistent());
+}
+
+/// What only another program can bring to an end keeps an image from being written.
+#[test]
+fn a_log_tree_is_refused_in_words() {
+    let image = golden::named("log0-s11-p24").image();
+    let device = btrfuse::volume::FileDevice::open(image.path(), false).unwrap();
+    let Err(error) = scribe::open_device(std::sync::Arc::new(device)) else {
+        panic!("a log tree was passed over");
+    };
+    assert!(matches!(error, btrfuse::Error::Unsupported(_)));
+    assert!(error.to_string().contains("nologreplay"), "{error}");
+}
+
 /// On a full image refusals come before the first edit, never as an aborted transaction.
 #[test]
 fn a_full_image_refuses_and_stays_clean() {

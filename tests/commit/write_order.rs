@@ -217,3 +217,67 @@ fn a_superblock_before_its_blocks_is_noticed() {
     apply(&base, &kept);
     assert!(!complaints(&check(base.path(), "original")).is_empty());
 }
+
+/// A device whose discarded bytes are gone at once.
+struct Forgetful {
+    inner: FileDevice,
+    discarded: Mutex<u64>,
+}
+
+impl BlockDevice for Forgetful {
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.inner.read_at(at, buf)
+    }
+
+    fn write_at(&self, at: u64, buf: &[u8]) -> io::Result<()> {
+        self.inner.write_at(at, buf)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.inner.flush()
+    }
+
+    fn discard(&self, at: u64, len: u64) -> io::Result<()> {
+        *self.discarded.lock().unwrap() += len;
+        self.inner.write_at(at, &vec![0xdd; len as usize])
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+}
+
+/// What is discarded is reached by nobody: neither by the superblock nor by later edits.
+#[test]
+fn only_forgotten_bytes_are_discarded() {
+    let image = Image::mkfs_btrfs(256, &[]);
+    let inner = FileDevice::open(image.path(), false).unwrap();
+    let device = Arc::new(Forgetful {
+        inner,
+        discarded: Mutex::new(0),
+    });
+    let (volume, superblock) = btrfuse::volume::Volume::open(vec![device.clone()], false).unwrap();
+    let options = btrfuse::commit::OpenOptions {
+        background: false,
+        discard: true,
+        // Small, so that blocks are read again.
+        metadata_cache_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let engine = btrfuse::commit::open(Arc::new(volume), superblock, &options).unwrap();
+    let mut rng = Rng::new(6);
+    let mut scribe = Scribe::new(&engine, 5, "d");
+    for _ in 0..1500 {
+        scribe.step(&mut rng).unwrap();
+        if rng.one_in(60) {
+            engine.committer.commit().unwrap();
+        }
+    }
+    engine.shutdown().unwrap();
+    assert!(*device.discarded.lock().unwrap() > 1 << 20);
+    assert_whole(&image, "after discards");
+}
