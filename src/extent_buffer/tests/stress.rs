@@ -104,14 +104,13 @@ fn edit(
     generation: Generation,
     rng: &mut Rng,
 ) {
-    let take = |list: &Mutex<Vec<u64>>, pick: u64| {
+    let take = |list: &Mutex<Vec<u64>>, keep: u64, pick: u64| {
         let mut list = list.lock();
-        match list.len() as u64 {
-            0 => None,
-            len => Some(list.swap_remove((pick % len) as usize)),
-        }
+        let len = list.len() as u64;
+        (len > keep).then(|| list.swap_remove((pick % len) as usize))
     };
-    if let Some(at) = take(free, rng.below(1 << 20)) {
+    // A few stay free for a while, so that old path holders come to drop stale buffers.
+    if let Some(at) = take(free, 4, rng.below(1 << 20)) {
         let mut block = cache.create(Logical(at), generation, 5, 0).unwrap();
         let mark = rng.below(256) as u8;
         block[200] = mark;
@@ -119,10 +118,11 @@ fn edit(
         drop(block);
         owned.lock().push(at);
     }
-    if let Some(at) = take(owned, rng.below(1 << 20)) {
+    if let Some(at) = take(owned, 0, rng.below(1 << 20)) {
         let mut block = cache.read(&any(at)).unwrap().into_write();
         assert_eq!(block.header().bytenr.get(), at);
-        if block.clear_dirty(generation) {
+        // A clean block is one of an older transaction whose range was unpinned.
+        if block.clear_dirty(generation) || !block.eb().is_dirty() {
             // As the real thing: the range is free before the buffer is stale.
             free.lock().push(at);
             block.free_stale();
@@ -163,4 +163,27 @@ fn a_broken_protocol_is_reported_and_nothing_else_breaks() {
         let (broken, rounds) = stress(kind, TIME, 64);
         println!("{kind}: {broken} broken rules in {rounds} rounds");
     }
+}
+
+/// With a delay in the window, luck is not needed: the race must be seen, and only there.
+#[cfg(all(feature = "race-lab", not(miri)))]
+#[test]
+fn a_delay_in_the_window_makes_unfixed_lose_within_seconds() {
+    use crate::sync::race_point::{Delay, Point, install_delays};
+    let delay = |delay_us| {
+        install_delays(&[Delay {
+            point: Point::DropTested,
+            delay_us,
+        }]);
+    };
+    delay(50);
+    let broken = |kind| stress(kind, TIME, 64).0;
+    let (unfixed, handshake, owned) = (
+        broken(Kind::Unfixed),
+        broken(Kind::Handshake),
+        broken(Kind::Owned),
+    );
+    delay(0);
+    assert!(unfixed > 0, "unfixed must lose");
+    assert_eq!((handshake, owned), (0, 0));
 }
