@@ -49,3 +49,23 @@ fn a_report_of_a_broken_rule_names_buffer_and_roles() {
     }
     assert!(!outcome.table().contains("BUG_ON") && !outcome.verdict().contains("BUG_ON"));
 }
+
+/// "The compiler could drop an empty lock section": it is in this program's machine code, a locked
+/// instruction to take the lock and one to give it back.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_handshake_s_lock_section_is_in_the_machine_code() {
+    let program = std::env::current_exe().unwrap();
+    let objdump = std::process::Command::new("objdump")
+        .args(["--disassemble", "--demangle", "--no-show-raw-insn"])
+        .arg(&program)
+        .output()
+        .expect("objdump is there: it comes with the linker");
+    let text = String::from_utf8_lossy(&objdump.stdout);
+    let from = text
+        .find("handshake::wait_for_dropper>:")
+        .expect("the function isn't inlined");
+    let code = text[from..].split("\n\n").next().unwrap();
+    let locked = code.matches("lock cmpxchg").count();
+    assert_eq!(locked, 2, "{code}");
+}

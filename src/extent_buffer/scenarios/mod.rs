@@ -21,6 +21,8 @@ mod model;
 pub mod mutants;
 #[cfg(all(test, not(btrfuse_model)))]
 mod native;
+#[cfg(any(test, btrfuse_model))]
+pub mod rivals;
 
 pub use dropper_and_reuser::DROPPER_AND_REUSER;
 pub use reclaim_and_reuser::RECLAIM_AND_REUSER;

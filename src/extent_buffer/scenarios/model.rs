@@ -4,6 +4,7 @@
 //! `RUSTFLAGS="--cfg btrfuse_model" cargo test --release --lib --target-dir target/model`
 
 use super::mutants::{FlagBeforeCount, LockSectionDeleted, TreeRefNotTakenAgain};
+use super::rivals::{CountUnderLock, HandshakeAlways};
 use super::*;
 use crate::extent_buffer::index::{Index, Occupant};
 use crate::extent_buffer::protocol::Protocol;
@@ -106,6 +107,22 @@ fn e_two_droppers_and_reuser() {
 #[test]
 fn f_writeout_and_writer() {
     verdicts(&WRITEOUT_AND_WRITER);
+}
+
+#[test]
+fn the_rivals_win_everywhere() {
+    let rivals: [&'static dyn Protocol; 2] = [&HandshakeAlways, &CountUnderLock];
+    for rival in rivals {
+        // F begins with holders of a buffer that has no tree ref, which a lookup would have taken.
+        for scenario in ALL.iter().filter(|scenario| scenario.letter != 'F') {
+            for cpu in [Cpu::Strong, Cpu::Weak] {
+                let (executions, failure) = explore_scenario(scenario, rival, cpu);
+                let (letter, name) = (scenario.letter, rival.name());
+                assert_eq!(failure, None, "{letter} {name} {cpu:?}");
+                println!("{letter} {name} {cpu:?} {executions} executions: no rule broken");
+            }
+        }
+    }
 }
 
 #[test]
