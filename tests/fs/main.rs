@@ -3,6 +3,7 @@
 
 mod golden;
 mod operations;
+mod side_by_side;
 mod stories;
 mod walk;
 
