@@ -1,0 +1,677 @@
+//! What POSIX and the kernel's btrfs mean by an operation, case by case.
+
+use crate::{mounted, options};
+use btrfuse::fs::{
+    Caller, Filesystem, MountOptions, NodeId, RenameFlags, SetAttr, SetTime, Timestamp, WriteFlags,
+    XattrMode,
+};
+use btrfuse_test_support::{Image, LoopMount, btrfs_check, check, run};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+const ROOT: NodeId = NodeId::ROOT;
+
+fn caller() -> Caller {
+    Caller {
+        uid: 1000,
+        gid: 100,
+        umask: 0o022,
+        pid: 1,
+    }
+}
+
+/// A fresh filesystem, and the judges at the end.
+fn on_fresh(mkfs: &[&str], test: impl FnOnce(&Filesystem)) -> Image {
+    let image = Image::mkfs_btrfs(256, mkfs);
+    let fs = mounted(image.path(), &options(false));
+    test(&fs);
+    end(fs, image.path());
+    image
+}
+
+fn end(fs: Arc<Filesystem>, image: &Path) {
+    fs.unmount().unwrap();
+    drop(fs);
+    btrfs_check(image);
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(answer: btrfuse::Result<T>, errno: i32) {
+    assert_eq!(answer.unwrap_err().errno(), errno);
+}
+
+fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut value = 2u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in entries {
+        value.extend(tag.to_le_bytes());
+        value.extend(perm.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    value
+}
+
+const NOBODY: u32 = u32::MAX;
+const ACCESS: &[u8] = b"system.posix_acl_access";
+const DEFAULT: &[u8] = b"system.posix_acl_default";
+
+#[test]
+fn a_default_acl_is_inherited_and_the_mode_agrees() {
+    on_fresh(&[], |fs| {
+        let c = caller();
+        let dir = fs.mkdir(&c, ROOT, b"dir", 0o777).unwrap().node;
+        let list = acl(&[
+            (1, 7, NOBODY),
+            (2, 6, 2000),
+            (4, 5, NOBODY),
+            (0x10, 7, NOBODY),
+            (0x20, 4, NOBODY),
+        ]);
+        fs.setxattr(dir, DEFAULT, &list, XattrMode::Any, false)
+            .unwrap();
+        let file = fs.create(&c, dir, b"file", 0o666, libc::O_RDWR).unwrap();
+        // The umask has no say: 0666 cut down by what the list grants.
+        assert_eq!(file.mode & 0o7777, 0o664);
+        let got = fs.getxattr(file.node, ACCESS).unwrap();
+        let expected = acl(&[
+            (1, 6, NOBODY),
+            (2, 6, 2000),
+            (4, 5, NOBODY),
+            (0x10, 6, NOBODY),
+            (0x20, 4, NOBODY),
+        ]);
+        assert_eq!(got, expected);
+        refused(fs.getxattr(file.node, DEFAULT), libc::ENODATA);
+        let sub = fs.mkdir(&c, dir, b"sub", 0o777).unwrap();
+        assert_eq!(fs.getxattr(sub.node, DEFAULT).unwrap(), list);
+        // chmod changes the mask, not the group's entry.
+        let chmod = SetAttr {
+            mode: Some(0o640),
+            ..SetAttr::default()
+        };
+        fs.setattr(&c, file.node, &chmod).unwrap();
+        let got = fs.getxattr(file.node, ACCESS).unwrap();
+        assert_eq!(&got[4 + 3 * 8..][..4], &[0x10, 0, 4, 0]);
+        // A list of three entries says no more than the mode, and isn't kept.
+        let three = acl(&[(1, 7, NOBODY), (4, 0, NOBODY), (0x20, 1, NOBODY)]);
+        fs.setxattr(file.node, ACCESS, &three, XattrMode::Any, false)
+            .unwrap();
+        refused(fs.getxattr(file.node, ACCESS), libc::ENODATA);
+        assert_eq!(fs.getattr(file.node).unwrap().mode & 0o777, 0o701);
+        // A removed default list hands nothing on any more.
+        fs.removexattr(dir, DEFAULT).unwrap();
+        let plain = fs.create(&c, dir, b"plain", 0o666, libc::O_RDWR).unwrap();
+        assert_eq!(plain.mode & 0o777, 0o644);
+        refused(
+            fs.setxattr(file.node, DEFAULT, &list, XattrMode::Any, false),
+            libc::EACCES,
+        );
+    });
+}
+
+#[test]
+fn a_setgid_directory_hands_its_group_on() {
+    on_fresh(&[], |fs| {
+        let c = caller();
+        let dir = fs.mkdir(&c, ROOT, b"dir", 0o755).unwrap().node;
+        let change = SetAttr {
+            mode: Some(0o2775),
+            gid: Some(7),
+            ..SetAttr::default()
+        };
+        fs.setattr(&c, dir, &change).unwrap();
+        let file = fs.create(&c, dir, b"file", 0o644, libc::O_RDWR).unwrap();
+        assert_eq!((file.gid, file.mode & 0o7777), (7, 0o644));
+        let sub = fs.mkdir(&c, dir, b"sub", 0o755).unwrap();
+        assert_eq!((sub.gid, sub.mode & 0o7777), (7, 0o2755));
+    });
+}
+
+#[test]
+fn set_id_bits_and_capabilities_do_not_survive_others() {
+    on_fresh(&[], |fs| {
+        let c = caller();
+        let file = fs
+            .create(&c, ROOT, b"tool", 0o755, libc::O_RDWR)
+            .unwrap()
+            .node;
+        let suid = SetAttr {
+            mode: Some(0o6755),
+            ..SetAttr::default()
+        };
+        fs.setattr(&c, file, &suid).unwrap();
+        let caps = [1u8; 20];
+        fs.setxattr(file, b"security.capability", &caps, XattrMode::Any, false)
+            .unwrap();
+        let flags = WriteFlags {
+            kill_suidgid: true,
+            from_cache: false,
+        };
+        fs.write(file, 0, b"x", flags).unwrap();
+        assert_eq!(fs.getattr(file).unwrap().mode & 0o7777, 0o755);
+        refused(fs.getxattr(file, b"security.capability"), libc::ENODATA);
+        fs.setattr(&c, file, &suid).unwrap();
+        let chown = SetAttr {
+            uid: Some(5),
+            ..SetAttr::default()
+        };
+        assert_eq!(fs.setattr(&c, file, &chown).unwrap().mode & 0o7777, 0o755);
+    });
+}
+
+#[test]
+fn immutable_and_append_only_inodes_refuse() {
+    const IMMUTABLE: u32 = 0x10;
+    const APPEND: u32 = 0x20;
+    let image = on_fresh(&[], |fs| {
+        let c = caller();
+        let file = fs
+            .create(&c, ROOT, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        fs.write(file, 0, b"content", WriteFlags::default())
+            .unwrap();
+        fs.set_flags(&c, file, IMMUTABLE).unwrap();
+        assert_eq!(fs.get_flags(file).unwrap(), IMMUTABLE);
+        let eperm = libc::EPERM;
+        refused(fs.open(file, libc::O_RDWR), eperm);
+        refused(fs.write(file, 0, b"x", WriteFlags::default()), eperm);
+        refused(fs.unlink(ROOT, b"file"), eperm);
+        refused(fs.link(file, ROOT, b"second"), eperm);
+        let flags = RenameFlags::default();
+        refused(fs.rename(&c, ROOT, b"file", ROOT, b"other", flags), eperm);
+        refused(
+            fs.setxattr(file, b"user.a", b"", XattrMode::Any, false),
+            eperm,
+        );
+        let touch = SetAttr {
+            mtime: Some(SetTime::Now),
+            ..SetAttr::default()
+        };
+        refused(fs.setattr(&c, file, &touch), eperm);
+        refused(fs.fallocate(file, 0, 0, 4096), eperm);
+        fs.set_flags(&c, file, APPEND).unwrap();
+        refused(fs.open(file, libc::O_RDWR), eperm);
+        fs.open(file, libc::O_WRONLY | libc::O_APPEND).unwrap();
+        fs.release(file);
+        let truncate = SetAttr {
+            size: Some(0),
+            ..SetAttr::default()
+        };
+        refused(fs.setattr(&c, file, &truncate), eperm);
+        fs.set_flags(&c, file, 0).unwrap();
+        let dir = fs.mkdir(&c, ROOT, b"dir", 0o755).unwrap().node;
+        fs.mkdir(&c, dir, b"inner", 0o755).unwrap();
+        fs.set_flags(&c, dir, IMMUTABLE).unwrap();
+        refused(fs.mkdir(&c, dir, b"more", 0o755), eperm);
+        refused(fs.rmdir(dir, b"inner"), eperm);
+        fs.set_flags(&c, dir, APPEND).unwrap();
+        fs.mkdir(&c, dir, b"more", 0o755).unwrap();
+        refused(fs.rmdir(dir, b"more"), eperm);
+    });
+    let kernel = LoopMount::read_only(image.path());
+    let listed = run(Command::new("lsattr")
+        .arg("-d")
+        .arg(kernel.path().join("dir")));
+    assert!(listed.stdout.contains('a'), "{}", listed.stdout);
+    kernel.unmount();
+}
+
+#[test]
+fn a_file_without_a_name_gets_one_or_goes() {
+    let image = on_fresh(&[], |fs| {
+        let c = caller();
+        let named = fs.tmpfile(&c, ROOT, 0o644).unwrap();
+        assert_eq!(named.nlink, 0);
+        fs.write(named.node, 0, b"kept", WriteFlags::default())
+            .unwrap();
+        fs.link(named.node, ROOT, b"named").unwrap();
+        let gone = fs.tmpfile(&c, ROOT, 0o644).unwrap();
+        fs.write(gone.node, 0, &[7; 100_000], WriteFlags::default())
+            .unwrap();
+        fs.sync().unwrap();
+        fs.release(gone.node);
+        fs.forget(gone.node, 1);
+        fs.clean().unwrap();
+        refused(fs.getattr(gone.node), libc::ESTALE);
+        // Once unlinked, a file stays so.
+        let file = fs
+            .create(&c, ROOT, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        fs.unlink(ROOT, b"file").unwrap();
+        refused(fs.link(file, ROOT, b"again"), libc::ENOENT);
+    });
+    let kernel = LoopMount::read_only(image.path());
+    assert_eq!(std::fs::read(kernel.path().join("named")).unwrap(), b"kept");
+    assert_eq!(std::fs::read_dir(kernel.path()).unwrap().count(), 1);
+    kernel.unmount();
+}
+
+#[test]
+fn many_links_go_to_extended_references_and_end() {
+    let image = Image::mkfs_btrfs(256, &["-n", "4096"]);
+    let fs = mounted(image.path(), &options(false));
+    {
+        let c = caller();
+        let dir = fs.mkdir(&c, ROOT, b"dir", 0o755).unwrap().node;
+        let file = fs
+            .create(&c, dir, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        let name = |index: u32| format!("{index:0>100}").into_bytes();
+        for index in 0..200 {
+            fs.link(file, dir, &name(index)).unwrap();
+        }
+        assert_eq!(fs.getattr(file).unwrap().nlink, 201);
+        for index in (0..200).rev().step_by(2) {
+            fs.unlink(dir, &name(index)).unwrap();
+        }
+        let flags = RenameFlags::default();
+        for index in (0..200).step_by(2) {
+            fs.rename(&c, dir, &name(index), ROOT, &name(index), flags)
+                .unwrap();
+        }
+        assert_eq!(fs.getattr(file).unwrap().nlink, 101);
+    }
+    fs.unmount().unwrap();
+    drop(fs);
+    // The lowmem mode of btrfs-progs 6.2 finds fault with any extended reference, the kernel's
+    // included.
+    let complaints = check::complaints(&check::check(image.path(), "original"));
+    assert!(complaints.is_empty(), "{complaints:?}");
+    on_fresh(&["-n", "4096", "-O", "^extref"], |fs| {
+        let c = caller();
+        let file = fs
+            .create(&c, ROOT, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        let name = |index: u32| format!("{index:0>100}").into_bytes();
+        let refusal = (0..200).find_map(|index| fs.link(file, ROOT, &name(index)).err());
+        assert_eq!(
+            refusal.expect("a leaf is only so large").errno(),
+            libc::EMLINK
+        );
+    });
+}
+
+#[test]
+fn a_listing_survives_changes_and_ends() {
+    on_fresh(&[], |fs| {
+        let c = caller();
+        let dir = fs.mkdir(&c, ROOT, b"dir", 0o755).unwrap().node;
+        let name = |index: usize| format!("entry-{index:05}").into_bytes();
+        for index in 0..1000 {
+            let attr = fs
+                .mknod(&c, dir, &name(index), libc::S_IFREG | 0o644, 0)
+                .unwrap();
+            fs.forget(attr.node, 1);
+        }
+        let handle = fs.opendir(dir).unwrap();
+        let mut offset = 0;
+        let mut seen = Vec::new();
+        let mut round = 0;
+        loop {
+            let mut count = 0;
+            fs.readdir(dir, &handle, offset, &mut |entry| {
+                if count == 50 {
+                    return false;
+                }
+                count += 1;
+                offset = entry.offset;
+                seen.push(entry.name.to_vec());
+                true
+            })
+            .unwrap();
+            if count == 0 {
+                break;
+            }
+            // Every entry that was seen is renamed to the end: a new index, which must not
+            // be listed again and again.
+            let flags = RenameFlags::default();
+            for name in seen
+                .iter()
+                .rev()
+                .take(count)
+                .filter(|name| name.len() == 11)
+            {
+                let renamed = [&name[..], b"-renamed"].concat();
+                fs.rename(&c, dir, name, dir, &renamed, flags).unwrap();
+            }
+            round += 1;
+            assert!(round < 40, "the listing doesn't end");
+        }
+        fs.releasedir(dir);
+        let mut entries: Vec<_> = seen.iter().filter(|name| name.len() == 11).collect();
+        entries.sort();
+        let expected: Vec<_> = (0..1000).map(name).collect();
+        assert!(
+            entries.into_iter().eq(expected.iter()),
+            "an entry was lost or came twice"
+        );
+        // Rewound, the stream shows the new names.
+        let mut count = 0;
+        let handle = fs.opendir(dir).unwrap();
+        fs.readdir(dir, &handle, 0, &mut |entry| {
+            count += usize::from(entry.name.ends_with(b"-renamed"));
+            true
+        })
+        .unwrap();
+        fs.releasedir(dir);
+        assert_eq!(count, 1000);
+    });
+}
+
+#[test]
+fn names_with_one_hash_share_an_item_until_it_is_full() {
+    on_fresh(&["-n", "4096"], |fs| {
+        let c = caller();
+        let names = colliding(40);
+        let mut made = Vec::new();
+        let mut refusal = None;
+        for name in &names {
+            match fs.mknod(&c, ROOT, name, libc::S_IFREG | 0o600, 0) {
+                Ok(attr) => made.push((name.clone(), attr.ino)),
+                Err(error) => {
+                    refusal = Some(error.errno());
+                    break;
+                }
+            }
+        }
+        assert_eq!(refusal, Some(libc::EOVERFLOW));
+        assert!(made.len() > 10);
+        for (name, ino) in &made {
+            assert_eq!(fs.lookup(ROOT, name).unwrap().ino, *ino);
+        }
+        let (first, _) = made.remove(0);
+        fs.unlink(ROOT, &first).unwrap();
+        refused(fs.lookup(ROOT, &first), libc::ENOENT);
+        for (name, ino) in &made {
+            assert_eq!(fs.lookup(ROOT, name).unwrap().ino, *ino);
+        }
+    });
+}
+
+/// Names of 120 bytes with one crc32c: four free bytes at the end can make any sum.
+fn colliding(count: usize) -> Vec<Vec<u8>> {
+    use btrfuse::ondisk::csum::name_hash;
+    let target = name_hash(&[b'n'; 120]);
+    (0u32..)
+        .filter_map(|serial| {
+            let mut name = vec![b'x'; 116];
+            name[..8].copy_from_slice(format!("{serial:08}").as_bytes());
+            let tail = tail_for(&name, target)?;
+            name.extend(tail);
+            (name_hash(&name) == target).then_some(name)
+        })
+        .take(count)
+        .collect()
+}
+
+/// The four bytes that lead the hash of `name` to `target`, when all can be in a name. The sum
+/// is linear in them: what each bit changes is found by trying, and the rest is elimination.
+fn tail_for(name: &[u8], target: u32) -> Option<[u8; 4]> {
+    use btrfuse::ondisk::csum::name_hash;
+    let hash = |tail: u32| name_hash(&[name, &tail.to_le_bytes()].concat());
+    let zero = hash(0);
+    let mut rows: Vec<(u32, u32)> = (0..32)
+        .map(|bit| (hash(1 << bit) ^ zero, 1 << bit))
+        .collect();
+    let mut wanted = target ^ zero;
+    let mut tail = 0;
+    for bit in (0..32).rev() {
+        let at = rows.iter().position(|(sum, _)| sum >> bit & 1 == 1)?;
+        let (pivot, inputs) = rows.swap_remove(at);
+        for (sum, from) in &mut rows {
+            if *sum >> bit & 1 == 1 {
+                *sum ^= pivot;
+                *from ^= inputs;
+            }
+        }
+        if wanted >> bit & 1 == 1 {
+            wanted ^= pivot;
+            tail ^= inputs;
+        }
+    }
+    let bytes = tail.to_le_bytes();
+    (!bytes.contains(&0) && !bytes.contains(&b'/')).then_some(bytes)
+}
+
+#[test]
+fn attributes_have_the_kernels_limits() {
+    on_fresh(&["-n", "4096"], |fs| {
+        let file = fs
+            .create(&caller(), ROOT, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        let any = XattrMode::Any;
+        // 4096 - header 101 - item 25 - entry 30 - name 6.
+        fs.setxattr(file, b"user.a", &vec![1; 4096 - 162], any, false)
+            .unwrap();
+        refused(
+            fs.setxattr(file, b"user.a", &vec![1; 4096 - 161], any, false),
+            libc::ENOSPC,
+        );
+        assert_eq!(fs.getxattr(file, b"user.a").unwrap().len(), 4096 - 162);
+        refused(
+            fs.setxattr(file, b"user.a", b"", XattrMode::Create, false),
+            libc::EEXIST,
+        );
+        refused(
+            fs.setxattr(file, b"user.b", b"", XattrMode::Replace, false),
+            libc::ENODATA,
+        );
+        refused(
+            fs.setxattr(file, b"nothing.b", b"", any, false),
+            libc::EOPNOTSUPP,
+        );
+        refused(
+            fs.setxattr(file, b"btrfs.compression", b"zip", any, false),
+            libc::EINVAL,
+        );
+        fs.setxattr(file, b"btrfs.compression", b"zstd", any, false)
+            .unwrap();
+        assert_eq!(fs.get_flags(file).unwrap(), 0x4);
+        assert_eq!(
+            fs.listxattr(file).unwrap().split(|byte| *byte == 0).count(),
+            3
+        );
+        fs.removexattr(file, b"btrfs.compression").unwrap();
+        refused(fs.removexattr(file, b"user.b"), libc::ENODATA);
+    });
+}
+
+#[test]
+fn symbolic_links_and_names_have_limits() {
+    on_fresh(&["-n", "4096"], |fs| {
+        let c = caller();
+        let long = vec![b't'; 4096 - 101 - 25 - 21];
+        let link = fs.symlink(&c, ROOT, b"link", &long).unwrap();
+        assert_eq!(fs.readlink(link.node).unwrap(), long);
+        assert_eq!(link.size, long.len() as u64);
+        refused(
+            fs.symlink(&c, ROOT, b"more", &[long, vec![b't']].concat()),
+            libc::ENAMETOOLONG,
+        );
+        refused(fs.mkdir(&c, ROOT, &[b'n'; 256], 0o755), libc::ENAMETOOLONG);
+        fs.mkdir(&c, ROOT, &[b'n'; 255], 0o755).unwrap();
+        refused(fs.lookup(ROOT, &[b'n'; 256]), libc::ENAMETOOLONG);
+    });
+}
+
+#[test]
+fn subvolumes_are_entered_renamed_and_kept_apart() {
+    let image = Image::mkfs_btrfs(256, &[]);
+    let kernel = LoopMount::read_write(image.path());
+    let at = |path: &str| kernel.path().join(path);
+    let btrfs = |words: &[&str], paths: &[&Path]| {
+        run(Command::new("btrfs").args(words).args(paths));
+    };
+    btrfs(&["subvolume", "create"], &[&at("sub")]);
+    btrfs(&["subvolume", "create"], &[&at("sub/nested")]);
+    std::fs::write(at("sub/file"), "in the subvolume").unwrap();
+    btrfs(&["subvolume", "snapshot"], &[&at("sub"), &at("snap")]);
+    btrfs(
+        &["subvolume", "snapshot", "-r"],
+        &[&at("sub"), &at("frozen")],
+    );
+    kernel.unmount();
+
+    let c = caller();
+    let fs = mounted(image.path(), &options(false));
+    let flags = RenameFlags::default();
+    let node = |dir: NodeId, name: &[u8]| fs.lookup(dir, name).unwrap().node;
+    let (sub, snap, frozen) = (
+        node(ROOT, b"sub"),
+        node(ROOT, b"snap"),
+        node(ROOT, b"frozen"),
+    );
+    assert_eq!(
+        fs.read(node(snap, b"file"), 0, 100).unwrap(),
+        b"in the subvolume"
+    );
+    // Inode 2 stands where the nested subvolume isn't.
+    let stub = fs.lookup(snap, b"nested").unwrap();
+    assert_eq!(stub.ino, 2);
+    refused(fs.mkdir(&c, stub.node, b"x", 0o755), libc::EPERM);
+    refused(fs.lookup(stub.node, b"x"), libc::ENOENT);
+    assert_ne!(fs.lookup(sub, b"nested").unwrap().ino, 2);
+    fs.rmdir(snap, b"nested").unwrap();
+    refused(fs.lookup(snap, b"nested"), libc::ENOENT);
+    // Frozen means frozen.
+    let erofs = libc::EROFS;
+    refused(fs.mkdir(&c, frozen, b"x", 0o755), erofs);
+    refused(fs.unlink(frozen, b"file"), erofs);
+    refused(fs.open(node(frozen, b"file"), libc::O_RDWR), erofs);
+    // One tree is not the other.
+    refused(
+        fs.rename(&c, sub, b"file", ROOT, b"file", flags),
+        libc::EXDEV,
+    );
+    refused(fs.link(node(sub, b"file"), ROOT, b"file"), libc::EXDEV);
+    // A subvolume moves like a directory, within its parent.
+    let dir = fs.mkdir(&c, ROOT, b"dir", 0o755).unwrap().node;
+    fs.rename(&c, ROOT, b"sub", dir, b"moved", flags).unwrap();
+    assert_eq!(fs.lookup(dir, b"moved").unwrap().node, sub);
+    assert_eq!(fs.lookup(sub, b"..").unwrap().node, dir);
+    let exchange = RenameFlags {
+        exchange: true,
+        ..flags
+    };
+    fs.rename(&c, ROOT, b"snap", dir, b"moved", exchange)
+        .unwrap();
+    assert_eq!(fs.lookup(dir, b"moved").unwrap().node, snap);
+    refused(fs.rmdir(ROOT, b"snap"), libc::ENOTEMPTY);
+    assert_eq!(
+        fs.ino_lookup(snap, 0, 256).unwrap().0,
+        fs.getattr(snap).unwrap().subvol
+    );
+    end(fs, image.path());
+
+    // The other way in: by path and by number.
+    let by_path = MountOptions {
+        subvol: Some(b"dir/moved".to_vec()),
+        ..options(true)
+    };
+    let by_path = MountOptions {
+        subvolid: None,
+        ..by_path
+    };
+    let fs = mounted(image.path(), &by_path);
+    assert_eq!(fs.getattr(ROOT).unwrap().ino, 256);
+    assert_eq!(fs.lookup(ROOT, b"..").unwrap().node, ROOT);
+    assert!(fs.lookup(ROOT, b"file").unwrap().ino < 1 << 40);
+    fs.unmount().unwrap();
+    drop(fs);
+    let kernel = LoopMount::read_only(image.path());
+    let read = |path: &str| std::fs::read_to_string(kernel.path().join(path)).unwrap();
+    assert_eq!(read("dir/moved/file"), "in the subvolume");
+    assert_eq!(read("snap/file"), "in the subvolume");
+    kernel.unmount();
+}
+
+#[test]
+fn times_go_where_they_belong() {
+    on_fresh(&[], |fs| {
+        let c = caller();
+        let old = Timestamp {
+            sec: -12_345,
+            nsec: 999_999_999,
+        };
+        let dir = fs.mkdir(&c, ROOT, b"dir", 0o755).unwrap().node;
+        let file = fs
+            .create(&c, dir, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        let changes = SetAttr {
+            atime: Some(SetTime::At(old)),
+            mtime: Some(SetTime::At(old)),
+            ..SetAttr::default()
+        };
+        for node in [dir, file] {
+            let attr = fs.setattr(&c, node, &changes).unwrap();
+            assert_eq!((attr.atime, attr.mtime), (old, old));
+            assert!(attr.ctime > old && attr.btime > old);
+        }
+        fs.link(file, dir, b"second").unwrap();
+        assert!(
+            fs.getattr(dir).unwrap().mtime > old,
+            "a new name changes the directory"
+        );
+        assert_eq!(
+            fs.getattr(file).unwrap().mtime,
+            old,
+            "but not the file's content"
+        );
+        fs.setattr(&c, dir, &changes).unwrap();
+        fs.rename(&c, dir, b"second", ROOT, b"second", RenameFlags::default())
+            .unwrap();
+        assert!(fs.getattr(dir).unwrap().mtime > old);
+        fs.write(file, 0, b"x", WriteFlags::default()).unwrap();
+        assert!(fs.getattr(file).unwrap().mtime > old);
+    });
+}
+
+#[test]
+fn a_full_filesystem_still_deletes() {
+    let image = Image::mkfs_btrfs(128, &[]);
+    let fs = mounted(image.path(), &options(false));
+    let c = caller();
+    let data = vec![0x5a; 1 << 20];
+    let mut files = 0;
+    'full: loop {
+        let name = format!("file-{files}").into_bytes();
+        let node = match fs.create(&c, ROOT, &name, 0o644, libc::O_RDWR) {
+            Ok(attr) => attr.node,
+            Err(error) => {
+                assert_eq!(error.errno(), libc::ENOSPC);
+                break;
+            }
+        };
+        files += 1;
+        for piece in 0..4 {
+            if let Err(error) = fs.write(node, piece << 20, &data, WriteFlags::default()) {
+                assert_eq!(error.errno(), libc::ENOSPC);
+                break 'full;
+            }
+        }
+        fs.release(node);
+        fs.forget(node, 1);
+        assert!(files < 100, "128 MiB hold more than 400");
+    }
+    fs.sync().unwrap();
+    for index in 0..files {
+        fs.unlink(ROOT, format!("file-{index}").as_bytes()).unwrap();
+    }
+    fs.clean().unwrap();
+    fs.sync().unwrap();
+    let file = fs
+        .create(&c, ROOT, b"again", 0o644, libc::O_RDWR)
+        .unwrap()
+        .node;
+    for piece in 0..4 {
+        fs.write(file, piece << 20, &data, WriteFlags::default())
+            .unwrap();
+    }
+    end(fs, image.path());
+}
