@@ -15,9 +15,18 @@ const MEMORY_MAX: u64 = 512 << 20;
 const DEPTH_MAX: usize = 60;
 const ENTRIES_MAX: usize = 20_000;
 
-/// What is wrong with how `btrfuse` treats an image; empty is good.
-pub fn explore(image: &Path) -> Vec<String> {
-    let mut complaints = Vec::new();
+/// How `btrfuse` treats an image.
+#[derive(Default)]
+pub struct Outcome {
+    /// What is wrong with it; empty is good.
+    pub complaints: Vec<String>,
+    /// The image was mounted at least once.
+    pub mounted: bool,
+}
+
+/// Every way to read an image.
+pub fn explore(image: &Path) -> Outcome {
+    let mut outcome = Outcome::default();
     let inspections: [&[&str]; 12] = [
         &[],
         &["--json"],
@@ -33,11 +42,12 @@ pub fn explore(image: &Path) -> Vec<String> {
         &["block", "30408704"],
     ];
     for arguments in inspections {
-        complaints.extend(inspect(image, arguments));
+        outcome.complaints.extend(inspect(image, arguments));
     }
-    complaints.extend(mount(image, "ro,subvolid=5"));
-    complaints.extend(mount(image, "ro,nologreplay,subvolid=5"));
-    complaints
+    for options in ["ro,subvolid=5", "ro,nologreplay,subvolid=5"] {
+        mount(image, options, touch_everything, &mut outcome);
+    }
+    outcome
 }
 
 /// One run of the inspector. Its memory is limited as address space: it has one thread.
@@ -64,42 +74,61 @@ pub fn judge_end(what: &str, status: ExitStatus, words: &str) -> Option<String> 
     }
     match status.code() {
         Some(0) => None,
-        Some(1..=3) if !words.trim().is_empty() => None,
+        // 5: the last commit of a writer failed, and it said so.
+        Some(1..=3 | 5) if !words.trim().is_empty() => None,
         _ => Some(format!("{what} ended with {status}:\n{words}")),
     }
 }
 
-/// Mounts, touches everything, unmounts.
-fn mount(image: &Path, options: &str) -> Option<String> {
+/// A writer on a damaged image: it may be refused or end read-only, but in words.
+pub fn write_to(image: &Path) -> Outcome {
+    let mut outcome = Outcome::default();
+    let act = |root: &Path| {
+        touch_everything(root);
+        change_everything(root);
+    };
+    mount(image, "subvolid=5", act, &mut outcome);
+    outcome
+}
+
+/// Mounts, acts within the time, unmounts; judges time, memory, the end and the log.
+fn mount(image: &Path, options: &str, act: fn(&Path), outcome: &mut Outcome) {
     let started = Instant::now();
     let what = format!("mount -o {options}");
+    let complaints = &mut outcome.complaints;
     let mut mounted = match BtrfuseMount::try_new(image, options) {
         Ok(mounted) => mounted,
-        Err(refused) => return judge_end(&what, refused.status, &refused.words),
+        Err(refused) => {
+            complaints.extend(judge_end(&what, refused.status, &refused.words));
+            return;
+        }
     };
+    outcome.mounted = true;
     let root = mounted.path().to_owned();
-    let (ended, touched) = mpsc::channel();
+    let (ended, acted) = mpsc::channel();
     std::thread::spawn(move || {
-        touch_everything(&root);
+        act(&root);
         let _ = ended.send(());
     });
     let left = TIME_MAX.saturating_sub(started.elapsed());
-    if touched.recv_timeout(left).is_err() {
-        return Some(format!(
-            "{what}: not read within {TIME_MAX:?}:\n{}",
+    if acted.recv_timeout(left).is_err() {
+        complaints.push(format!(
+            "{what}: not done within {TIME_MAX:?}:\n{}",
             mounted.log()
         ));
+        return;
     }
     let status = format!("/proc/{}/status", mounted.daemon_id());
     if !std::fs::read_to_string(status).is_ok_and(|status| status.contains("VmHWM")) {
-        return Some(format!("{what}: the daemon died:\n{}", mounted.log()));
+        complaints.push(format!("{what}: the daemon died:\n{}", mounted.log()));
+        return;
     }
     let memory = mounted.peak_memory_bytes();
     let (status, log) = mounted.end();
     if memory > MEMORY_MAX {
-        return Some(format!("{what}: {} MiB of memory", memory >> 20));
+        complaints.push(format!("{what}: {} MiB of memory", memory >> 20));
     }
-    judge_end(&what, status, &log)
+    complaints.extend(judge_end(&what, status, &log));
 }
 
 /// Lists, looks up, reads and asks for attributes; errors are what damaged images are about.
@@ -127,6 +156,37 @@ fn touch_everything(root: &Path) {
         }
     }
     let _ = rustix::fs::statvfs(root);
+}
+
+/// Makes, changes and removes files beside and among those that are there.
+fn change_everything(root: &Path) {
+    let own = root.join("written by the test");
+    let _ = std::fs::create_dir(&own);
+    for number in 0..100 {
+        let path = own.join(format!("file {number}"));
+        let _ = std::fs::write(&path, vec![number as u8; 1 << (number % 18)]);
+        if number % 3 == 0 {
+            let _ = std::fs::rename(&path, root.join(format!("moved {number}")));
+        }
+    }
+    let Ok(directory) = File::open(root) else {
+        return;
+    };
+    let _ = rustix::fs::syncfs(&directory);
+    let Ok(listing) = std::fs::read_dir(root) else {
+        return;
+    };
+    for entry in listing.take(ENTRIES_MAX).flatten() {
+        let path = entry.path();
+        if let Ok(file) = File::options().write(true).open(&path) {
+            let _ = file.write_at(b"changed", 5000);
+            let _ = file.set_len(100_000);
+            let _ = file.sync_all();
+        }
+        // Not below: a hostile directory may be its own descendant.
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir(&path);
+    }
 }
 
 fn touch_attributes(path: &Path) {

@@ -11,36 +11,49 @@ mod mutate;
 
 use btrfuse_test_support::golden;
 use corpora::Sample;
-use explore::explore;
+use explore::{Outcome, explore, write_to};
 use mutate::Mutator;
+use std::path::Path;
 
-/// Explores each sample, and says of all what was wrong, not only of the first.
+/// Explores each sample, and says of all what was wrong, not only of the first. Returns how
+/// many could be mounted.
 #[track_caller]
-fn judge(samples: impl Iterator<Item = Sample>) {
-    let (mut explored, mut complaints) = (0, Vec::new());
+fn judge(samples: impl Iterator<Item = Sample>, act: fn(&Path) -> Outcome) -> usize {
+    let (mut explored, mut mounted, mut complaints) = (0, 0, Vec::new());
     for sample in samples {
+        let outcome = act(sample.image.path());
         explored += 1;
-        let found = explore(sample.image.path());
+        mounted += usize::from(outcome.mounted);
         complaints.extend(
-            found
-                .into_iter()
-                .map(|words| format!("{}: {words}", sample.name)),
+            outcome
+                .complaints
+                .iter()
+                .map(|it| format!("{}: {it}", sample.name)),
         );
     }
-    eprintln!("{explored} images explored");
+    eprintln!("{explored} images explored, {mounted} of them mounted");
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    mounted
 }
 
 #[test]
 fn rewritten_metadata_is_refused_or_read_with_words() {
     let mutator = Mutator::over(golden::named("default-s11").image());
-    judge((0..40).map(|seed| mutator.mutate(seed)));
+    let mounted = judge((0..40).map(|seed| mutator.mutate(seed)), explore);
+    assert!(mounted >= 10, "most mistakes are deeper than a mount looks");
 }
 
 #[test]
 fn rewritten_superblocks_are_refused_or_read_with_words() {
     let mutator = Mutator::over(golden::named("default-s11").image());
-    judge((0..40).map(|seed| mutator.mutate_superblock(seed)));
+    judge((0..40).map(|seed| mutator.mutate_superblock(seed)), explore);
+}
+
+#[test]
+fn writers_on_rewritten_metadata_end_in_words() {
+    let mutator = Mutator::over(golden::named("default-s11").image());
+    let mounted = judge((500..540).map(|seed| mutator.mutate(seed)), write_to);
+    assert!(mounted >= 10, "most mistakes are deeper than a mount looks");
 }
 
 #[test]
@@ -55,17 +68,21 @@ fn damaged_golden_images_are_refused_or_read_with_words() {
             .into_iter()
             .filter(|set| damaged(&set.name))
             .map(Sample::golden),
+        explore,
     );
 }
 
 #[test]
 fn images_for_check_programs_are_refused_or_read_with_words() {
-    judge(corpora::samples("fsck-tests/").chain(corpora::samples("misc-tests/")));
+    judge(
+        corpora::samples("fsck-tests/").chain(corpora::samples("misc-tests/")),
+        explore,
+    );
 }
 
 #[test]
 fn images_from_fuzzers_are_refused_or_read_with_words() {
-    judge(corpora::samples("fuzz-tests/"));
+    judge(corpora::samples("fuzz-tests/"), explore);
 }
 
 /// The harness itself: what dies, hangs or says nothing is noticed.
