@@ -1,6 +1,7 @@
 //! Commits on real images, judged by `btrfs check` in both modes and by the kernel: items are
 //! written at the level of the trees, so that nothing above the commit takes part.
 
+mod extents;
 mod faults;
 mod scribe;
 mod write_order;
@@ -70,6 +71,18 @@ fn small_nodes_grow_deep_trees() {
 #[test]
 fn large_nodes_work() {
     fresh(256, &["-n", "65536"], 1000);
+}
+
+/// Sectors larger than this machine's pages: only `btrfs check` can judge.
+#[test]
+fn large_sectors_work() {
+    for sector in ["16384", "65536"] {
+        let image = Image::mkfs_btrfs(256, &["-s", sector, "-n", "65536"]);
+        for seed in 1..3 {
+            scribble(&image, &[5], seed, 500);
+            btrfs_check(image.path());
+        }
+    }
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl<'e> Scribe<'e> {
         let reservation = ctx
             .space
             .reserve_metadata(ctx.space.item_bytes(12), steal)?;
-        let data_len = 4096 * (1 + rng.below(24));
+        let data_len = ctx.space.sectorsize() * (1 + rng.below(24));
         let data = if rng.one_in(8) {
             Some(ctx.space.reserve_data(data_len)?)
         } else {
@@ -103,7 +103,9 @@ impl<'e> Scribe<'e> {
         let trans = ctx.transactions.join_reserved(reservation)?;
         match (data, rng.below(8)) {
             (Some(mut data), _) => {
-                let (at, len) = ctx.space.alloc_data(&mut data, data_len, 4096, None)?;
+                let (at, len) =
+                    ctx.space
+                        .alloc_data(&mut data, data_len, ctx.space.sectorsize(), None)?;
                 self.create_file(&trans, rng, Some((at, len)))
             }
             (None, 0) => self.create_file(&trans, rng, None),
@@ -284,6 +286,46 @@ impl<'e> Scribe<'e> {
             },
         );
         Ok(())
+    }
+
+    /// A file that shares the whole extent of another one, as a reflink does.
+    pub fn clone_of(&mut self, trans: &TransHandle, rng: &mut Rng, model: u64) -> Result<u64> {
+        let extent = self.files[&model].extent;
+        self.create_file(trans, rng, None)?;
+        let (at, len) = extent.expect("the model has data");
+        let inode = self.next_inode - 1;
+        let (ctx, root) = (&self.engine.ctx, &self.root);
+        let item = FileExtentItem::whole(trans.transid().get(), FILE_EXTENT_REG, at, len);
+        ctx.modify(trans, root, &Key::new(inode, kind::INODE_ITEM, 0), |item| {
+            let inode = InodeItem::read_mut(item).expect("an inode item");
+            inode.size.set(len);
+            inode.nbytes.set(len);
+        })?;
+        ctx.insert(
+            trans,
+            root,
+            &Key::new(inode, kind::EXTENT_DATA, 0),
+            item.as_bytes(),
+        )?;
+        let kind = RefKind::Data {
+            root: root.objectid,
+            objectid: inode,
+            offset: 0,
+        };
+        trans.transaction().delayed_refs.add_data_ref(at, len, kind);
+        self.files.get_mut(&inode).expect("just made").extent = extent;
+        Ok(inode)
+    }
+
+    /// The files that it made.
+    pub fn files(&self) -> Vec<u64> {
+        self.files.keys().copied().collect()
+    }
+
+    /// Deletes some file.
+    pub fn delete_any_file(&mut self, rng: &mut Rng) -> Result<()> {
+        let trans = self.engine.ctx.transactions.join()?;
+        self.delete_file(&trans, rng)
     }
 
     fn delete_file(&mut self, trans: &TransHandle, rng: &mut Rng) -> Result<()> {
