@@ -7,13 +7,17 @@ use super::convert::{self, node};
 use super::groups;
 use super::guard::Guard;
 use super::handles::Handles;
+use super::late_errors::LateErrors;
 use crate::error::{Error, Result};
 use crate::fs::{Caller, DirHandle, Filesystem, NodeId};
 use crate::sync::{Arc, RwLock};
-use fuser::{FileHandle, Generation, INodeNo, ReplyDirectoryPlus, Request};
+use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyDirectoryPlus, Request};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
+
+/// With so much free space a file that met a full filesystem may be written again.
+const ROOM_BYTES: u64 = 1 << 20;
 
 /// The engine behind a FUSE session.
 pub struct Adapter {
@@ -25,6 +29,7 @@ pub struct Adapter {
     /// Held shared by writes: a full commit waits for those that have begun, because the
     /// kernel counts the pages of a syncfs(2) as written when it has only sent them.
     pub(in crate::fuse) writing: RwLock<()>,
+    pub(in crate::fuse) late: Arc<LateErrors>,
 }
 
 impl Adapter {
@@ -37,12 +42,21 @@ impl Adapter {
             guard: Guard::default(),
             directories: Handles::new(),
             writing: RwLock::new(()),
+            late: Arc::default(),
         }
     }
 
     fn full_commit(&self) -> Result<()> {
         drop(self.writing.write());
         self.fs.sync()
+    }
+
+    /// The error that a write through an open file gets, because those before it failed.
+    pub(in crate::fuse) fn late_error(&self, node: u64) -> Option<Errno> {
+        self.late.check(node, || {
+            let space = self.fs.statfs();
+            space.is_ok_and(|space| space.available * u64::from(space.block_size) >= ROOM_BYTES)
+        })
     }
 
     /// Answers an ioctl: what the daemon itself is asked, or the filesystem.

@@ -43,12 +43,17 @@ impl fuser::Filesystem for Adapter {
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         let _ = self.guard.run("forget", || {
+            self.late.forget(ino.0);
             self.fs.forget(node(ino), nlookup);
             Ok(())
         });
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        // Through an open file the kernel asks only before it writes to its cache.
+        if let Some(errno) = fh.and_then(|_| self.late_error(ino.0)) {
+            return reply.error(errno);
+        }
         match self.guard.run("getattr", || self.fs.getattr(node(ino))) {
             Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
             Err(errno) => reply.error(errno),
@@ -306,7 +311,12 @@ impl fuser::Filesystem for Adapter {
         };
         match written {
             Ok(bytes) => reply.written(bytes),
-            Err(errno) => reply.error(errno),
+            Err(errno) => {
+                if flags.from_cache {
+                    self.late.mark(ino.0, errno);
+                }
+                reply.error(errno);
+            }
         }
     }
 

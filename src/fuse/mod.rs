@@ -13,6 +13,7 @@ mod fusermount;
 mod groups;
 mod guard;
 mod handles;
+mod late_errors;
 mod negotiate;
 mod session;
 

@@ -81,8 +81,10 @@ impl Session {
             Access::Everybody => SessionACL::All,
             Access::Owner => SessionACL::Owner,
         };
+        let late = adapter.late.clone();
         match fuser::Session::from_fd(adapter, device, acl, config(point, acl)) {
             Ok(fuser) => {
+                late.start(fuser.notifier());
                 if !by_helper {
                     widen_readahead(&point.dir);
                 }
