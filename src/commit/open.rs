@@ -242,6 +242,6 @@ fn chunk_tree_uuid(volume: &Volume, superblock: &Superblock, check: &CheckContex
 fn watch_violations(ctx: &Arc<TreeContext>) {
     let transactions = ctx.transactions.clone();
     ctx.cache.on_violation(move |violation| {
-        transactions.abort(Error::Aborted(violation.to_string()));
+        transactions.abort(Error::Aborted(violation.sentence()));
     });
 }

@@ -46,6 +46,19 @@ pub struct Violation {
 }
 
 impl Violation {
+    /// In one sentence, for whoever is told why the mount turned read-only.
+    pub fn sentence(&self) -> String {
+        let what = match self.broken {
+            Broken::FreedUnderIo => "was freed with its contents unwritten",
+            Broken::CountUnderflow => "was dropped more often than counted",
+        };
+        format!(
+            "the buffer of tree block {} {what}, flags {}, by the rules of {}; the log has its \
+             history",
+            self.bytenr, self.flags, self.protocol
+        )
+    }
+
     /// Looks at a buffer whose count is 0.
     pub(super) fn of(slot: &Slot, broken: Broken, flags: Flags) -> Self {
         Self {

@@ -113,8 +113,16 @@ pub fn replay(protocol: Kind) -> Result<Outcome> {
         Err(words) => (false, Some(words)),
     };
     let violations = std::mem::take(&mut *violations.lock());
-    if violations.is_empty() && strayed.is_none() {
-        strayed = after(&stage).err().map(|error| error.to_string());
+    if strayed.is_none() {
+        strayed = match violations.is_empty() {
+            true => after(&stage).err().map(|error| error.to_string()),
+            // What is in memory can't be believed any more, so nothing of it may be written.
+            false => stage
+                .engine
+                .check_writable()
+                .is_ok()
+                .then(|| "the mount is still writable after a broken rule".into()),
+        };
     }
     stage.ctx().cache.close_readahead();
     Ok(Outcome {
