@@ -57,6 +57,13 @@ impl NameRef {
         names.find(|it| it.parent == self.parent && it.name == self.name)
     }
 
+    fn encode(&self) -> Vec<u8> {
+        match self.place {
+            Place::Plain => InodeRef::encode(self.index, &self.name),
+            Place::Extended => InodeExtref::encode(self.parent, self.index, &self.name),
+        }
+    }
+
     fn size(&self) -> usize {
         self.name.len()
             + match self.place {
@@ -124,10 +131,7 @@ pub(in crate::fs) fn add(
     inode: u64,
     new: &NameRef,
 ) -> Result<()> {
-    let entry = match new.place {
-        Place::Plain => InodeRef::encode(new.index, &new.name),
-        Place::Extended => InodeExtref::encode(new.parent, new.index, &new.name),
-    };
+    let entry = new.encode();
     ctx.update(trans, root, &new.key(inode), |old| {
         Ok(Update::Put([old.unwrap_or_default(), &entry].concat()))
     })
@@ -169,9 +173,7 @@ pub(in crate::fs) fn remove(
     ctx.update(trans, root, &found.key(inode), |old| {
         let bytes = old.unwrap_or_default();
         let Some(entry) = found.find_in(bytes) else {
-            return Err(Error::corrupt(format!(
-                "inode {inode}: a name's reference went away"
-            )));
+            return Err(went_away(inode));
         };
         let (start, end) = (entry.at, entry.at + found.size());
         if end - start == bytes.len() {
@@ -179,6 +181,34 @@ pub(in crate::fs) fn remove(
         }
         Ok(Update::Put([&bytes[..start], &bytes[end..]].concat()))
     })
+}
+
+/// Puts `new` in the place of a reference that [`find`] found, in one step; both are in the same
+/// item.
+pub(in crate::fs) fn replace(
+    ctx: &TreeContext,
+    trans: &TransHandle,
+    root: &Arc<Root>,
+    inode: u64,
+    found: &NameRef,
+    new: &NameRef,
+) -> Result<()> {
+    debug_assert_eq!(found.key(inode), new.key(inode));
+    let put = new.encode();
+    ctx.update(trans, root, &found.key(inode), |old| {
+        let bytes = old.unwrap_or_default();
+        let Some(entry) = found.find_in(bytes) else {
+            return Err(went_away(inode));
+        };
+        let end = entry.at + found.size();
+        Ok(Update::Put(
+            [&bytes[..entry.at], &bytes[end..], &put].concat(),
+        ))
+    })
+}
+
+fn went_away(inode: u64) -> Error {
+    Error::corrupt(format!("inode {inode}: a name's reference went away"))
 }
 
 /// Any one name of the inode: for a directory, its only one.

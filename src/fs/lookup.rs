@@ -113,16 +113,20 @@ impl Filesystem {
             });
         };
         let entry = subvolume::entry_in(&self.ctx, subvol, nested)?;
-        Ok(
-            if entry.is_some_and(|entry| entry.dirid == dir.objectid && entry.name == name) {
-                Identity::Inode {
-                    subvol: nested,
-                    objectid: ROOT_DIR_OBJECTID,
-                }
-            } else {
-                Identity::Stub { subvol, nested }
-            },
-        )
+        let confirmed = entry.is_some_and(|it| it.dirid == dir.objectid && it.name == name);
+        let there = match subvolume::open(&self.ctx, nested) {
+            Ok(_) => true,
+            Err(Error::NotFound) => false,
+            Err(error) => return Err(error),
+        };
+        Ok(if confirmed && there {
+            Identity::Inode {
+                subvol: nested,
+                objectid: ROOT_DIR_OBJECTID,
+            }
+        } else {
+            Identity::Stub { subvol, nested }
+        })
     }
 
     /// The directory above; the root of the mount is its own.
@@ -137,57 +141,46 @@ impl Filesystem {
         self.load(&root, objectid)
     }
 
-    /// Which directory is above; the root of the mount is its own.
+    /// Which directory is above; the root of the mount is its own. Takes the directory's `names`:
+    /// a rename takes the old reference out before it puts the new one in.
     pub(in crate::fs) fn parent_identity(&self, dir: &Inode) -> Result<Identity> {
-        self.parent_in_trees(dir.root.objectid, dir.objectid, &dir.root)
-    }
-
-    fn parent_in_trees(
-        &self,
-        subvol: u64,
-        objectid: u64,
-        root: &Arc<crate::btree::Root>,
-    ) -> Result<Identity> {
-        if objectid == ROOT_DIR_OBJECTID {
-            let above = match subvol {
-                _ if subvol == self.ids.mounted() => None,
-                _ => subvolume::parent_entry(&self.ctx, subvol)?,
-            };
-            return Ok(match above {
-                Some(entry) => Identity::Inode {
-                    subvol: entry.tree,
-                    objectid: entry.dirid,
-                },
-                None => Identity::Inode { subvol, objectid },
+        let _names = dir.names.read();
+        let (subvol, objectid) = (dir.root.objectid, dir.objectid);
+        if objectid != ROOT_DIR_OBJECTID {
+            let name = inode_ref::first(&self.ctx, &dir.root, objectid)?.ok_or(Error::NotFound)?;
+            return Ok(Identity::Inode {
+                subvol,
+                objectid: name.parent,
             });
         }
-        let name = inode_ref::first(&self.ctx, root, objectid)?.ok_or(Error::NotFound)?;
-        Ok(Identity::Inode {
-            subvol,
-            objectid: name.parent,
+        let above = match subvol {
+            _ if subvol == self.ids.mounted() => None,
+            _ => subvolume::parent_entry(&self.ctx, subvol)?,
+        };
+        Ok(match above {
+            Some(entry) => Identity::Inode {
+                subvol: entry.tree,
+                objectid: entry.dirid,
+            },
+            None => Identity::Inode { subvol, objectid },
         })
     }
 
-    /// Whether `above` is `dir` or contains it, in the trees as they are. The caller holds the
-    /// rename lock, so nobody moves a directory meanwhile.
+    /// Whether `above` is `dir` or contains it, both in one subvolume's tree. The caller holds
+    /// the rename lock, so nobody moves a directory to another meanwhile; a rename in place
+    /// changes a directory's reference in one step.
     pub(in crate::fs) fn contains(&self, above: Identity, dir: &Inode) -> Result<bool> {
-        let mut at = dir.identity();
-        let mut root = dir.root.clone();
+        let subvol = dir.root.objectid;
+        let mut objectid = dir.objectid;
         loop {
-            if at == above {
+            if above == (Identity::Inode { subvol, objectid }) {
                 return Ok(true);
             }
-            let Identity::Inode { subvol, objectid } = at else {
-                return Ok(false);
-            };
-            if subvol != root.objectid {
-                root = subvolume::open(&self.ctx, subvol)?;
-            }
-            let next = self.parent_in_trees(subvol, objectid, &root)?;
-            if next == at {
+            if objectid == ROOT_DIR_OBJECTID {
                 return Ok(false);
             }
-            at = next;
+            let name = inode_ref::first(&self.ctx, &dir.root, objectid)?.ok_or(Error::NotFound)?;
+            objectid = name.parent;
         }
     }
 

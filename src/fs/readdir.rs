@@ -9,10 +9,10 @@ use super::attr::{Attr, FileKind};
 use super::dir::{self, FIRST_INDEX, Target};
 use super::filesystem::{Filesystem, Node};
 use super::inode::Inode;
-use super::node_id::NodeId;
+use super::node_id::{Identity, NodeId};
+use super::subvolume;
 use crate::error::{Error, Result};
 use crate::ondisk::{DirEntries, Key, kind};
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// An entry of a listing.
@@ -41,7 +41,8 @@ const PIECE: usize = 128;
 
 struct Listed {
     index: u64,
-    target: Target,
+    identity: Identity,
+    kind: FileKind,
     name: Vec<u8>,
 }
 
@@ -75,7 +76,7 @@ impl Filesystem {
         offset: u64,
         sink: &mut dyn FnMut(DirEntry<'_>) -> bool,
     ) -> Result<()> {
-        self.list(node, handle, offset, &mut |_, _, entry| Ok(sink(entry)))
+        self.list(node, handle, offset, &mut |_, entry| Ok(sink(entry)))
     }
 
     /// Lists with attributes. Each taken entry with attributes counts one lookup; "." and ".."
@@ -87,21 +88,21 @@ impl Filesystem {
         offset: u64,
         sink: &mut dyn FnMut(DirEntry<'_>, Option<&Attr>) -> bool,
     ) -> Result<()> {
-        self.list(node, handle, offset, &mut |dir, target, entry| {
-            let Some((dir, target)) = dir.zip(target) else {
-                return Ok(sink(entry, None));
+        self.list(node, handle, offset, &mut |identity, entry| {
+            let (subvol, objectid) = match identity {
+                None => return Ok(sink(entry, None)),
+                Some(stub @ Identity::Stub { .. }) => {
+                    return Ok(sink(entry, Some(&self.stub_attr(stub))));
+                }
+                Some(Identity::Inode { subvol, objectid }) => (subvol, objectid),
             };
-            let node = match self.follow(dir, target, entry.name) {
-                Ok(node) => node,
-                // One damaged inode must not hide the other names.
-                Err(Error::Corrupt(_)) => return Ok(sink(entry, None)),
+            let loaded =
+                subvolume::open(&self.ctx, subvol).and_then(|root| self.load(&root, objectid));
+            let inode = match loaded {
+                Ok(inode) => inode,
+                // One damaged inode, or one that was just removed, must not hide the others.
+                Err(Error::Corrupt(_) | Error::NotFound) => return Ok(sink(entry, None)),
                 Err(error) => return Err(error),
-            };
-            let Node::Inode(inode) = node else {
-                let Node::Stub(stub) = node else {
-                    return Ok(true);
-                };
-                return Ok(sink(entry, Some(&self.stub_attr(stub))));
             };
             let attr = self.hand_out(&inode);
             let taken = sink(entry, Some(&attr));
@@ -112,13 +113,12 @@ impl Filesystem {
         })
     }
 
-    #[allow(clippy::type_complexity, reason = "one private callback")]
     fn list(
         &self,
         node: NodeId,
         handle: &DirHandle,
         offset: u64,
-        sink: &mut dyn FnMut(Option<&Arc<Inode>>, Option<Target>, DirEntry<'_>) -> Result<bool>,
+        sink: &mut dyn FnMut(Option<Identity>, DirEntry<'_>) -> Result<bool>,
     ) -> Result<()> {
         let kind = FileKind::Directory;
         let (dir, own, above) = match self.node(node)? {
@@ -133,7 +133,6 @@ impl Filesystem {
             if offset <= at {
                 let ino = self.ids.ino_of(identity);
                 if !sink(
-                    None,
                     None,
                     DirEntry {
                         ino,
@@ -161,15 +160,13 @@ impl Filesystem {
             };
             next = last.index + 1;
             for listed in &piece {
-                let identity = self.identity_of_entry(&dir, listed.target, &listed.name)?;
                 let entry = DirEntry {
-                    ino: self.ids.ino_of(identity),
-                    kind: FileKind::from_entry_type(listed.target.kind)
-                        .unwrap_or(FileKind::Regular),
+                    ino: self.ids.ino_of(listed.identity),
+                    kind: listed.kind,
                     offset: listed.index + 1,
                     name: &listed.name,
                 };
-                if !sink(Some(&dir), Some(listed.target), entry)? {
+                if !sink(Some(listed.identity), entry)? {
                     return Ok(());
                 }
             }
@@ -191,9 +188,11 @@ impl Filesystem {
                     location: entry.location,
                     kind: entry.kind,
                 };
+                // Under the lock: a subvolume that is being renamed would look like a stub.
                 found.push(Listed {
                     index: key.offset,
-                    target,
+                    identity: self.identity_of_entry(dir, target, entry.name)?,
+                    kind: FileKind::from_entry_type(entry.kind).unwrap_or(FileKind::Regular),
                     name: entry.name.to_vec(),
                 });
             }

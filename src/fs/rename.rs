@@ -35,6 +35,20 @@ struct Mover<'a> {
     link: Link,
 }
 
+impl Mover<'_> {
+    /// Whether the reference stays in its item: always, for a directory that keeps its parent.
+    /// Then it changes in one step, so that whoever walks up finds it at any time.
+    fn is_in_place(&self) -> bool {
+        match &self.link {
+            Link::Inode { old, new_place, .. } => {
+                Arc::ptr_eq(self.from, self.to)
+                    && (old.place, *new_place) == (Place::Plain, Place::Plain)
+            }
+            Link::Subvolume(_) => false,
+        }
+    }
+}
+
 /// What ties the name to what it stands for.
 enum Link {
     Inode {
@@ -329,8 +343,10 @@ impl Filesystem {
     fn take_out<'a>(&self, trans: &TransHandle, mover: Mover<'a>) -> Result<Mover<'a>> {
         let index = match &mover.link {
             Link::Inode { old, .. } => {
-                let root = &mover.from.root;
-                inode_ref::remove(&self.ctx, trans, root, mover.inode.objectid, old)?;
+                if !mover.is_in_place() {
+                    let root = &mover.from.root;
+                    inode_ref::remove(&self.ctx, trans, root, mover.inode.objectid, old)?;
+                }
                 old.index
             }
             Link::Subvolume(entry) => {
@@ -344,6 +360,7 @@ impl Filesystem {
 
     /// Adds the new name.
     fn put_in(&self, trans: &TransHandle, mover: Mover<'_>, now: Timestamp) -> Result<()> {
+        let in_place = mover.is_in_place();
         let Mover {
             to,
             new_name,
@@ -355,7 +372,9 @@ impl Filesystem {
         let index = dir::take_index(&mut to.meta.lock());
         match link {
             Link::Inode {
-                new_place, ticket, ..
+                old,
+                new_place,
+                ticket,
             } => {
                 let new = NameRef {
                     parent: to.objectid,
@@ -363,7 +382,11 @@ impl Filesystem {
                     name: new_name.to_vec(),
                     place: new_place,
                 };
-                inode_ref::add(&self.ctx, trans, &to.root, inode.objectid, &new)?;
+                if in_place {
+                    inode_ref::replace(&self.ctx, trans, &to.root, inode.objectid, &old, &new)?;
+                } else {
+                    inode_ref::add(&self.ctx, trans, &to.root, inode.objectid, &new)?;
+                }
                 let mut meta = inode.meta.lock();
                 meta.touch(now);
                 self.mark_dirty(&inode, &mut meta, ticket);
