@@ -15,6 +15,11 @@ pub const SUPERBLOCK_PLACES: [u64; 3] = [64 << 10, 64 << 20, 256 << 30];
 /// The logical ranges (start, len) of a chunk under which a superblock copy lies.
 pub fn superblock_ranges(start: u64, len: u64, stripes: &[(DevId, Physical)]) -> Vec<(u64, u64)> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
+    // Old filesystems have a chunk at logical 0; an address below the first superblock's is
+    // never handed out, so that 0 can mean "nowhere".
+    if start < SUPERBLOCK_PLACES[0] {
+        ranges.push((start, len.min(SUPERBLOCK_PLACES[0] - start)));
+    }
     for &(_, Physical(physical)) in stripes {
         for place in SUPERBLOCK_PLACES {
             if place + SUPERBLOCK_BYTES <= physical || place >= physical + len {
@@ -46,5 +51,9 @@ mod tests {
             [((1 << 30) + (24 << 20), 65536)]
         );
         assert!(superblock_ranges(1 << 30, 1 << 20, &stripes[..1]).is_empty());
+        assert_eq!(
+            superblock_ranges(0, 4 << 20, &[(DevId(1), Physical(0))]),
+            [(0, 65536), (65536, 65536)]
+        );
     }
 }

@@ -9,8 +9,9 @@ use crate::btree::{Root, TreeContext};
 use crate::error::{Error, Result};
 use crate::ondisk::{BlockGroupItem, Chunk, DevExtent, DevItem, Key, Superblock, ids, kind};
 use crate::sync::Arc;
-use crate::units::{DevId, Logical};
+use crate::units::{DevId, Logical, Physical};
 use crate::volume::{ChunkMapping, Volume};
+use std::collections::BTreeMap;
 
 /// Makes every chunk known to the volume.
 pub(super) fn learn_chunks(
@@ -71,7 +72,7 @@ pub(super) fn load(
     extent_root: &Arc<Root>,
     read_only: &mut Option<String>,
 ) -> Result<()> {
-    let result = load_devices(ctx, superblock, trees)
+    let result = load_devices(ctx, volume, superblock, trees)
         .and_then(|()| load_groups(ctx, volume, trees))
         .and_then(|()| match read_only {
             // Nothing will be allocated: the counters are enough.
@@ -97,9 +98,17 @@ pub(super) fn load(
     Ok(())
 }
 
-fn load_devices(ctx: &TreeContext, superblock: &Superblock, trees: &ChunkTrees) -> Result<()> {
+/// The device's extents, which must be the chunks' stripes and nothing else: whoever allocates
+/// believes them.
+fn load_devices(
+    ctx: &TreeContext,
+    volume: &Volume,
+    superblock: &Superblock,
+    trees: &ChunkTrees,
+) -> Result<()> {
     let devid = superblock.dev_item.devid.get();
     let total = superblock.dev_item.total_bytes.get();
+    let mut stripes = stripes_of(volume);
     let mut extents: Vec<(u64, u64)> = Vec::new();
     let mut cursor = ctx.search(&trees.dev, &Key::new(devid, kind::DEV_EXTENT, 0))?;
     while let Some((key, data)) = cursor.item() {
@@ -117,13 +126,35 @@ fn load_devices(ctx: &TreeContext, superblock: &Superblock, trees: &ChunkTrees) 
                 "dev extent {key} of {len} bytes overlaps another or leaves the device"
             )));
         }
+        let place = (devid, key.offset);
+        if stripes.remove(&place) != Some((extent.chunk_offset.get(), len)) {
+            return Err(Error::corrupt(format!(
+                "dev extent {key} of {len} bytes belongs to no chunk's stripe"
+            )));
+        }
         extents.push((key.offset, len));
         if !cursor.next()? {
             break;
         }
     }
+    if let Some(((devid, at), (chunk, _))) = stripes.pop_first() {
+        return Err(Error::corrupt(format!(
+            "a stripe of chunk {chunk} at {at} of device {devid} has no dev extent"
+        )));
+    }
     ctx.space.add_device(DevId(devid), total, extents);
     Ok(())
+}
+
+/// Every stripe by its place: the chunk and the stripe's length.
+fn stripes_of(volume: &Volume) -> BTreeMap<(u64, u64), (u64, u64)> {
+    let mut stripes = BTreeMap::new();
+    for (Logical(start), chunk) in volume.chunks().all() {
+        for &(DevId(devid), Physical(at)) in &chunk.stripes {
+            stripes.insert((devid, at), (start, chunk.len));
+        }
+    }
+    stripes
 }
 
 fn load_groups(ctx: &TreeContext, volume: &Volume, trees: &ChunkTrees) -> Result<()> {

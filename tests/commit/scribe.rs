@@ -54,11 +54,16 @@ pub struct Scribe<'e> {
 impl<'e> Scribe<'e> {
     /// For the tree `objectid`; `prefix` keeps the names of several scribes apart.
     pub fn new(engine: &'e Engine, objectid: u64, prefix: &str) -> Self {
+        Self::try_new(engine, objectid, prefix).expect("a readable tree")
+    }
+
+    /// As [`Scribe::new`]; `None` when the tree can't be read.
+    pub fn try_new(engine: &'e Engine, objectid: u64, prefix: &str) -> Option<Self> {
         let ctx = &engine.ctx;
-        let root = ctx.roots.get(ctx, objectid).expect("the tree is there");
+        let root = ctx.roots.get(ctx, objectid).ok()?;
         let mut inodes = Vec::new();
         let mut next_index = 2;
-        let mut cursor = ctx.search(&root, &Key::MIN).expect("readable");
+        let mut cursor = ctx.search(&root, &Key::MIN).ok()?;
         while let Some(key) = cursor.key() {
             if key.kind == kind::INODE_ITEM && (256..1 << 40).contains(&key.objectid) {
                 inodes.push(key.objectid);
@@ -66,7 +71,7 @@ impl<'e> Scribe<'e> {
             if key.kind == kind::DIR_INDEX && key.objectid == 256 {
                 next_index = key.offset + 1;
             }
-            if !cursor.next().expect("readable") {
+            if !cursor.next().ok()? {
                 break;
             }
         }
@@ -75,7 +80,7 @@ impl<'e> Scribe<'e> {
         let xattrs = Vec::new();
         let files = BTreeMap::new();
         let (prefix, next_index) = (prefix.into(), next_index + salt * 1_000_000);
-        Self {
+        Some(Self {
             engine,
             root,
             inodes,
@@ -84,7 +89,7 @@ impl<'e> Scribe<'e> {
             next_inode,
             next_index,
             prefix,
-        }
+        })
     }
 
     /// One random edit in a transaction of its own.
