@@ -3,6 +3,7 @@
 //! nothing in either mode, the kernel sees the model's tree and says nothing in its log, and both
 //! mounts show the same in every field.
 
+use btrfuse_test_support::check::{MODES, btrfs_check_in, content_modes};
 use btrfuse_test_support::compare::assert_same;
 use btrfuse_test_support::{
     BtrfuseMount, Image, LoopMount, Rules, Story, btrfs_check, golden, run, walk,
@@ -49,7 +50,7 @@ impl Side {
 
 /// One turn: the story goes on, then every judge.
 #[track_caller]
-fn turn(writer: Writer, image: &Image, story: &mut Story, steps: usize) {
+fn turn(writer: Writer, image: &Image, modes: &[&str], story: &mut Story, steps: usize) {
     let before = image.generation();
     let side = Side::write(writer, image);
     story.go_on(side.path(), steps);
@@ -57,7 +58,7 @@ fn turn(writer: Writer, image: &Image, story: &mut Story, steps: usize) {
     let live = walk(side.path());
     side.unmount();
     assert!(image.generation() > before, "nothing was committed");
-    let kernels = judge(image, story);
+    let kernels = judge(image, modes, story);
     // Before and after the last commit: the same, but for the birth times that FUSE lacks.
     assert_same(
         "live against the kernel's mount",
@@ -69,8 +70,8 @@ fn turn(writer: Writer, image: &Image, story: &mut Story, steps: usize) {
 
 /// Check, the kernel's mount and ours agree on the image as it is. The kernel's walk.
 #[track_caller]
-fn judge(image: &Image, story: &Story) -> btrfuse_test_support::Manifest {
-    btrfs_check(image.path());
+fn judge(image: &Image, modes: &[&str], story: &Story) -> btrfuse_test_support::Manifest {
+    btrfs_check_in(image.path(), modes);
     let mount = LoopMount::read_only(image.path());
     story.assert_told("the kernel's mount", mount.path());
     let kernels = walk(mount.path());
@@ -95,18 +96,18 @@ fn judge(image: &Image, story: &Story) -> btrfuse_test_support::Manifest {
 
 /// A whole story: ours, the kernel, ours again, and everything removed.
 #[track_caller]
-fn both_ways(image: &Image, seed: u64, steps: usize) {
+fn both_ways(image: &Image, modes: &[&str], seed: u64, steps: usize) {
     let mut story = Story::new(seed, "story");
     let mount = BtrfuseMount::read_write(image.path());
     story.begin(mount.path());
     mount.unmount();
-    turn(Writer::Btrfuse, image, &mut story, steps);
-    turn(Writer::Kernel, image, &mut story, steps);
-    turn(Writer::Btrfuse, image, &mut story, steps);
+    turn(Writer::Btrfuse, image, modes, &mut story, steps);
+    turn(Writer::Kernel, image, modes, &mut story, steps);
+    turn(Writer::Btrfuse, image, modes, &mut story, steps);
     let mount = BtrfuseMount::read_write(image.path());
     story.clear(mount.path());
     mount.unmount();
-    judge(image, &story);
+    judge(image, modes, &story);
 }
 
 /// The whole set of judges, with the kernel in our place: what they say of us is about us.
@@ -117,14 +118,14 @@ fn the_judges_accept_the_kernels_own_work() {
     let side = Side::write(Writer::Kernel, &image);
     story.begin(side.path());
     side.unmount();
-    turn(Writer::Kernel, &image, &mut story, 300);
+    turn(Writer::Kernel, &image, MODES, &mut story, 300);
 }
 
 macro_rules! on_fresh_images {
     ($($name:ident: $mib:literal MiB, $options:expr, seed $seed:literal;)*) => {$(
         #[test]
         fn $name() {
-            both_ways(&Image::mkfs_btrfs($mib, &$options), $seed, 400);
+            both_ways(&Image::mkfs_btrfs($mib, &$options), MODES, $seed, 400);
         }
     )*};
 }
@@ -154,7 +155,7 @@ fn images_of_our_mkfs_go_both_ways() {
     ] {
         let image = Image::mkfs_btrfuse(300, options);
         btrfs_check(image.path());
-        both_ways(&image, seed, 250);
+        both_ways(&image, MODES, seed, 250);
     }
 }
 
@@ -171,7 +172,9 @@ fn kernel_made_images_go_both_ways() {
         (37, "metadata-uuid-s11"),
         (38, "many-links-s11"),
     ] {
-        both_ways(&golden::named(name).image(), seed, 200);
+        let image = golden::named(name).image();
+        let modes = content_modes(image.path());
+        both_ways(&image, &modes, seed, 200);
     }
 }
 
@@ -192,7 +195,7 @@ fn a_snapshot_keeps_what_we_change_outside() {
         mount.unmount();
         let kept = story.frozen("kept/story");
         for steps in [300, 500] {
-            turn(Writer::Btrfuse, &image, &mut story, steps);
+            turn(Writer::Btrfuse, &image, MODES, &mut story, steps);
             let mount = LoopMount::read_only(image.path());
             kept.assert_told("the snapshot, by the kernel", mount.path());
             mount.unmount();
@@ -209,6 +212,6 @@ fn a_snapshot_keeps_what_we_change_outside() {
             .args(["subvolume", "sync"])
             .arg(mount.path()));
         mount.unmount();
-        judge(&image, &story);
+        judge(&image, MODES, &story);
     }
 }

@@ -9,10 +9,29 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+/// The modes of `btrfs check`.
+pub const MODES: &[&str] = &["original", "lowmem"];
+
 /// Both modes must find nothing.
 #[track_caller]
 pub fn btrfs_check(image: &Path) {
-    for mode in ["original", "lowmem"] {
+    btrfs_check_in(image, MODES);
+}
+
+/// The modes that find nothing in an image that the kernel made: lowmem mode of btrfs-progs 6.2
+/// raises a false alarm at some (`errors found in fs roots`, and no word which). The original
+/// mode must be among them.
+#[track_caller]
+pub fn content_modes(image: &Path) -> Vec<&'static str> {
+    btrfs_check_in(image, &["original"]);
+    let content = |mode: &&&str| complaints(&check(image, mode)).is_empty();
+    MODES.iter().filter(content).copied().collect()
+}
+
+/// These modes must find nothing.
+#[track_caller]
+pub fn btrfs_check_in(image: &Path, modes: &[&str]) {
+    for mode in modes {
         let finished = check(image, mode);
         let complaints = complaints(&finished);
         assert!(
