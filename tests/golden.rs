@@ -5,7 +5,7 @@
 //! read-only and read-write, or stands in one of the tables below with what it gets today.
 
 use btrfuse_test_support::check::{MODES, check, complaints, content_modes};
-use btrfuse_test_support::compare::assert_same;
+use btrfuse_test_support::compare::{assert_same, excuse_compressed};
 use btrfuse_test_support::golden::{self, Golden};
 use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, Manifest, Rules, run, run_any, walk};
 use rustix::fs::StatVfsMountFlags;
@@ -35,12 +35,8 @@ const REFUSED: &[(&str, &str)] = &[
 /// Not yet replayed: a log. Refused with this word; `nologreplay` shows the last commit.
 const LOG_REFUSED: &str = "nologreplay";
 
-/// Not yet decompressed: everything but the contents of compressed files is there, and reading
-/// those answers this.
-const COMPRESSED: &str = "EOPNOTSUPP";
-
-/// Images whose files may all be compressed (mount option `compress`). In the others only files
-/// with this flag of lsattr are.
+/// Not yet decompressed (`compare::excuse_compressed` has the exact answer): all files of these may
+/// be, by the mount option `compress`; in the others only files that lsattr says it of.
 const COMPRESSED_IMAGES: &[&str] = &[
     "comp-lzo-s11",
     "comp-zlib-s11",
@@ -48,7 +44,6 @@ const COMPRESSED_IMAGES: &[&str] = &[
     "powercut-s11-cut0",
     "powercut-s11-cut1",
 ];
-const FS_COMPR_FL: u64 = 4;
 
 /// Asked for read-write, mounted read-only, and why (words of the daemon's log).
 const READ_ONLY: &[(&str, &str)] = &[("seed-s11-seed-only", "seed")];
@@ -337,32 +332,12 @@ fn is_read_only(mount: &BtrfuseMount) -> bool {
 
 fn compare(golden: &Golden, expected: &Manifest, mut walked: Manifest) {
     let mut expected = expected.clone();
-    excuse_compressed(golden, &mut expected, &mut walked);
-    assert_same(&golden.name, &expected, &walked, &Rules::fuse());
-}
-
-/// The answer of today is asserted, then left out of the comparison, as are the fields that the
-/// walker reads after the contents.
-fn excuse_compressed(golden: &Golden, expected: &mut Manifest, walked: &mut Manifest) {
     let compressed_image = COMPRESSED_IMAGES.contains(&golden.name.as_str());
-    let mut excused = 0;
-    for record in &mut walked.0 {
-        let twin = expected.0.iter_mut().find(|twin| twin.path == record.path);
-        let Some(twin) = twin else { continue };
-        let flags = twin.fields.get("fsflags").and_then(|flags| flags.as_str());
-        let flags = flags.and_then(|flags| u64::from_str_radix(&flags[2..], 16).ok());
-        let may_be = compressed_image || flags.unwrap_or(0) & FS_COMPR_FL != 0;
-        if may_be && record.fields.get("error") == Some(&serde_json::json!({"read": COMPRESSED})) {
-            for field in ["error", "sha256", "sha256_blocks", "fsflags"] {
-                twin.fields.remove(field);
-                record.fields.remove(field);
-            }
-            excused += 1;
-        }
-    }
+    let excused = excuse_compressed(&mut expected, &mut walked, compressed_image);
     assert!(
         !compressed_image || excused > 10,
         "{}: nothing was compressed",
         golden.name
     );
+    assert_same(&golden.name, &expected, &walked, &Rules::fuse());
 }

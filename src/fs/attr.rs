@@ -13,6 +13,12 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
+    /// How long after `earlier` this is; `None` when it is before that.
+    pub fn nanoseconds_after(self, earlier: Self) -> Option<u128> {
+        let total = |time: Self| i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
+        u128::try_from(total(self) - total(earlier)).ok()
+    }
+
     /// The clock's time.
     pub fn now() -> Self {
         match SystemTime::now().duration_since(UNIX_EPOCH) {

@@ -153,7 +153,16 @@ impl Filesystem {
     fn touch_content(&self, inode: &Arc<Inode>) -> Result<()> {
         let ticket = self.ticket(Steal::No)?;
         let mut meta = inode.meta.lock();
-        meta.touch_content(Timestamp::now());
+        // With the writeback cache the kernel stamps the file as well, with a clock that stands
+        // still for a tick (10 ms at most), and sends its value only when that moved. Running ahead
+        // of it inside a tick would leave a time on disk that no program has seen.
+        let now = Timestamp::now();
+        if now
+            .nanoseconds_after(meta.mtime)
+            .is_none_or(|passed| passed >= 10_000_000)
+        {
+            meta.touch_content(now);
+        }
         self.mark_dirty(inode, &mut meta, ticket);
         Ok(())
     }

@@ -81,6 +81,30 @@ pub fn assert_same(what: &str, expected: &Manifest, actual: &Manifest, rules: &R
     );
 }
 
+/// Reading a compressed file answers this today. The answer is asserted, then left out of the
+/// comparison, as are the fields that the walker reads after the contents: of files with the flag of
+/// lsattr, or of `all` (where the mount option was on). How many there were.
+pub fn excuse_compressed(expected: &mut Manifest, walked: &mut Manifest, all: bool) -> usize {
+    const FS_COMPR_FL: u64 = 4;
+    let answer = serde_json::json!({"read": "EOPNOTSUPP"});
+    let mut excused = 0;
+    for record in &mut walked.0 {
+        let twin = expected.0.iter_mut().find(|twin| twin.path == record.path);
+        let Some(twin) = twin else { continue };
+        let flags = twin.fields.get("fsflags").and_then(Value::as_str);
+        let flags = flags.and_then(|flags| u64::from_str_radix(&flags[2..], 16).ok());
+        let may_be = all || flags.unwrap_or(0) & FS_COMPR_FL != 0;
+        if may_be && record.fields.get("error") == Some(&answer) {
+            for field in ["error", "sha256", "sha256_blocks", "fsflags"] {
+                twin.fields.remove(field);
+                record.fields.remove(field);
+            }
+            excused += 1;
+        }
+    }
+    excused
+}
+
 fn compare(expected: &Record, actual: &Record, rules: &Rules, out: &mut Vec<String>) {
     let undefined = expected.fields.get("content_undefined") == Some(&Value::Bool(true));
     let mut keys: Vec<&String> = expected.fields.keys().chain(actual.fields.keys()).collect();
