@@ -226,7 +226,15 @@ impl Filesystem {
         if delayed && let Err(error) = file::flush_all(self) {
             log::warn!("writing back data to find space: {error}");
         }
-        self.clean_for_space() | delayed
+        let cleaned = self.clean_for_space();
+        // What was freed in this transaction can be used after its commit, and counts as freed
+        // nowhere before the delayed references have run.
+        let unsettled = self.ctx.transactions.running().delayed_refs.len() > 0;
+        if unsettled && let Err(error) = self.engine.committer.commit_trees() {
+            log::warn!("no space could be freed by a commit: {error}");
+            return false;
+        }
+        delayed | cleaned | unsettled
     }
 
     /// Space for the inode's item, to be handed to [`Filesystem::mark_dirty`] after the change.
