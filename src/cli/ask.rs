@@ -22,15 +22,27 @@ pub fn open(dir: &Path) -> Result<File, Failure> {
     }
 }
 
+/// How a full commit went that did reach the daemon.
+pub enum Committed {
+    /// Everything is durable.
+    All,
+    /// Everything but writes that the filesystem had refused: what refused them.
+    ButForRefused(rustix::io::Errno),
+}
+
 /// A full commit of everything that was written before.
 ///
 /// syncfs(2) first: it makes the kernel hand over what its page cache still holds, which on a
-/// plain `fuse` mount is all that it does.
-pub fn full_commit(dir: &File) -> rustix::io::Result<()> {
-    rustix::fs::syncfs(dir)?;
+/// plain `fuse` mount is all that it does. It also tells, once, of writes that failed earlier.
+pub fn full_commit(dir: &File) -> rustix::io::Result<Committed> {
+    let handed_over = rustix::fs::syncfs(dir);
     // SAFETY: BTRFS_IOC_SYNC takes no argument, so the daemon or kernel touches none of our
     // memory, on whatever file `dir` is.
-    unsafe { ioctl(dir, NoArg::<{ control::SYNC }>::new()) }
+    unsafe { ioctl(dir, NoArg::<{ control::SYNC }>::new()) }?;
+    Ok(match handed_over {
+        Ok(()) => Committed::All,
+        Err(why) => Committed::ButForRefused(why),
+    })
 }
 
 /// A pending answer to "how did it end?".

@@ -35,10 +35,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
              filesystems have sync(1)"
         )));
     }
-    ask::full_commit(&dir).map_err(|why| {
-        Failure::failed(format!(
+    match ask::full_commit(&dir) {
+        Ok(ask::Committed::All) => Ok(()),
+        Ok(ask::Committed::ButForRefused(why)) => {
+            eprintln!(
+                "btrfuse: {place} is durable, except for earlier writes that were refused \
+                 ({why}); fsync or close told their programs"
+            );
+            Ok(())
+        }
+        Err(why) => Err(Failure::failed(format!(
             "the commit of {place} failed ({why}), so recent changes aren't durable; the \
              daemon's log names the reason"
-        ))
-    })
+        ))),
+    }
 }
