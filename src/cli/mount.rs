@@ -301,6 +301,8 @@ fn open_device(image: &Path, read_only: bool) -> Result<Arc<dyn BlockDevice>, Fa
 fn engine_options(options: &Options, protocol: Kind) -> MountOptions {
     let defaults = MountOptions::default();
     MountOptions {
+        // The adapter asks for the writeback cache, which every supported kernel has.
+        kernel_keeps_times: true,
         protocol,
         read_only: options.read_only,
         subvol: options

@@ -1,7 +1,6 @@
 //! What a file looks like from outside: kinds, times, attributes and the changes to them.
 
 use super::NodeId;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A point in time with nanoseconds, as inode items hold it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,25 +18,13 @@ impl Timestamp {
         u128::try_from(total(self) - total(earlier)).ok()
     }
 
-    /// The clock's time.
+    /// The clock's time, as coarse as the kernel stamps files: times that it keeps and times
+    /// that we set must not run past each other.
     pub fn now() -> Self {
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(after) => Self {
-                sec: after.as_secs() as i64,
-                nsec: after.subsec_nanos(),
-            },
-            Err(before) => {
-                let before = before.duration();
-                let (sec, nsec) = (before.as_secs() as i64, before.subsec_nanos());
-                if nsec == 0 {
-                    Self { sec: -sec, nsec: 0 }
-                } else {
-                    Self {
-                        sec: -sec - 1,
-                        nsec: 1_000_000_000 - nsec,
-                    }
-                }
-            }
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        Self {
+            sec: now.tv_sec,
+            nsec: now.tv_nsec as u32,
         }
     }
 }

@@ -119,7 +119,9 @@ impl Filesystem {
             return Err(Error::NotPermitted("the file is append-only"));
         }
         self.with_room(|| file::fallocate(self, &inode, mode, offset, len))?;
-        self.touch_content(&inode)?;
+        if !self.options.kernel_keeps_times {
+            self.touch_content(&inode)?;
+        }
         self.after_change();
         Ok(())
     }
@@ -142,7 +144,7 @@ impl Filesystem {
         }
         let copied =
             self.with_room(|| file::copy_file_range(self, &from, offset_in, &to, offset_out, len))?;
-        if copied > 0 {
+        if copied > 0 && !self.options.kernel_keeps_times {
             self.touch_content(&to)?;
         }
         self.touch_atime(&from);

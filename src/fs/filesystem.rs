@@ -229,7 +229,7 @@ impl Filesystem {
         let cleaned = self.clean_for_space();
         // What was freed in this transaction can be used after its commit, and counts as freed
         // nowhere before the delayed references have run.
-        let unsettled = self.ctx.transactions.running().delayed_refs.len() > 0;
+        let unsettled = !self.ctx.transactions.running().delayed_refs.is_empty();
         if unsettled && let Err(error) = self.engine.committer.commit_trees() {
             log::warn!("no space could be freed by a commit: {error}");
             return false;

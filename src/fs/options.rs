@@ -36,6 +36,9 @@ pub struct MountOptions {
     pub discard: bool,
     /// The lifetime protocol of tree blocks; another than the build's own only in the lab.
     pub protocol: Kind,
+    /// The kernel's writeback cache keeps the content times of files and tells them by setattr:
+    /// fallocate and copies then leave them alone, or a later clock of ours would stay on disk.
+    pub kernel_keeps_times: bool,
     /// Run the commit timer and the cleaner. Without them the caller commits and cleans by
     /// itself: tests want every step in order.
     pub background: bool,
@@ -53,6 +56,7 @@ impl Default for MountOptions {
             atime: AtimeMode::Relatime,
             discard: false,
             protocol: Kind::BUILD,
+            kernel_keeps_times: false,
             background: true,
         }
     }

@@ -2,6 +2,7 @@
 //! `btrfs check` and a kernel mount.
 
 mod golden;
+mod limits;
 mod meaning;
 mod operations;
 mod side_by_side;

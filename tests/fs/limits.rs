@@ -1,0 +1,259 @@
+//! Limits: of links, names, hashes and attributes; and listings of directories that change.
+
+use crate::meaning::{caller, on_fresh, refused};
+use crate::{mounted, options};
+use btrfuse::fs::{NodeId, RenameFlags, XattrMode};
+use btrfuse_test_support::{Image, check};
+
+const ROOT: NodeId = NodeId::ROOT;
+
+#[test]
+fn many_links_go_to_extended_references_and_end() {
+    let image = Image::mkfs_btrfs(256, &["-n", "4096"]);
+    let fs = mounted(image.path(), &options(false));
+    {
+        let c = caller();
+        let dir = fs.mkdir(&c, ROOT, b"dir", 0o755).unwrap().node;
+        let file = fs
+            .create(&c, dir, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        let name = |index: u32| format!("{index:0>100}").into_bytes();
+        for index in 0..200 {
+            fs.link(file, dir, &name(index)).unwrap();
+        }
+        assert_eq!(fs.getattr(file).unwrap().nlink, 201);
+        for index in (0..200).rev().step_by(2) {
+            fs.unlink(dir, &name(index)).unwrap();
+        }
+        let flags = RenameFlags::default();
+        for index in (0..200).step_by(2) {
+            fs.rename(&c, dir, &name(index), ROOT, &name(index), flags)
+                .unwrap();
+        }
+        assert_eq!(fs.getattr(file).unwrap().nlink, 101);
+    }
+    fs.unmount().unwrap();
+    drop(fs);
+    // The lowmem mode of btrfs-progs 6.2 finds fault with any extended reference, the kernel's
+    // included.
+    let complaints = check::complaints(&check::check(image.path(), "original"));
+    assert!(complaints.is_empty(), "{complaints:?}");
+    on_fresh(&["-n", "4096", "-O", "^extref"], |fs| {
+        let c = caller();
+        let file = fs
+            .create(&c, ROOT, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        let name = |index: u32| format!("{index:0>100}").into_bytes();
+        let refusal = (0..200).find_map(|index| fs.link(file, ROOT, &name(index)).err());
+        assert_eq!(
+            refusal.expect("a leaf is only so large").errno(),
+            libc::EMLINK
+        );
+    });
+}
+
+#[test]
+fn a_listing_survives_changes_and_ends() {
+    on_fresh(&[], |fs| {
+        let c = caller();
+        let dir = fs.mkdir(&c, ROOT, b"dir", 0o755).unwrap().node;
+        let name = |index: usize| format!("entry-{index:05}").into_bytes();
+        for index in 0..1000 {
+            let attr = fs
+                .mknod(&c, dir, &name(index), libc::S_IFREG | 0o644, 0)
+                .unwrap();
+            fs.forget(attr.node, 1);
+        }
+        let handle = fs.opendir(dir).unwrap();
+        let mut offset = 0;
+        let mut seen = Vec::new();
+        let mut round = 0;
+        loop {
+            let mut count = 0;
+            fs.readdir(dir, &handle, offset, &mut |entry| {
+                if count == 50 {
+                    return false;
+                }
+                count += 1;
+                offset = entry.offset;
+                seen.push(entry.name.to_vec());
+                true
+            })
+            .unwrap();
+            if count == 0 {
+                break;
+            }
+            // Every entry that was seen is renamed to the end: a new index, which must not
+            // be listed again and again.
+            let flags = RenameFlags::default();
+            for name in seen
+                .iter()
+                .rev()
+                .take(count)
+                .filter(|name| name.len() == 11)
+            {
+                let renamed = [&name[..], b"-renamed"].concat();
+                fs.rename(&c, dir, name, dir, &renamed, flags).unwrap();
+            }
+            round += 1;
+            assert!(round < 40, "the listing doesn't end");
+        }
+        fs.releasedir(dir);
+        let mut entries: Vec<_> = seen.iter().filter(|name| name.len() == 11).collect();
+        entries.sort();
+        let expected: Vec<_> = (0..1000).map(name).collect();
+        assert!(
+            entries.into_iter().eq(expected.iter()),
+            "an entry was lost or came twice"
+        );
+        // Rewound, the stream shows the new names.
+        let mut count = 0;
+        let handle = fs.opendir(dir).unwrap();
+        fs.readdir(dir, &handle, 0, &mut |entry| {
+            count += usize::from(entry.name.ends_with(b"-renamed"));
+            true
+        })
+        .unwrap();
+        fs.releasedir(dir);
+        assert_eq!(count, 1000);
+    });
+}
+
+#[test]
+fn names_with_one_hash_share_an_item_until_it_is_full() {
+    on_fresh(&["-n", "4096"], |fs| {
+        let c = caller();
+        let names = colliding(40);
+        let mut made = Vec::new();
+        let mut refusal = None;
+        for name in &names {
+            match fs.mknod(&c, ROOT, name, libc::S_IFREG | 0o600, 0) {
+                Ok(attr) => made.push((name.clone(), attr.ino)),
+                Err(error) => {
+                    refusal = Some(error.errno());
+                    break;
+                }
+            }
+        }
+        assert_eq!(refusal, Some(libc::EOVERFLOW));
+        assert!(made.len() > 10);
+        for (name, ino) in &made {
+            assert_eq!(fs.lookup(ROOT, name).unwrap().ino, *ino);
+        }
+        let (first, _) = made.remove(0);
+        fs.unlink(ROOT, &first).unwrap();
+        refused(fs.lookup(ROOT, &first), libc::ENOENT);
+        for (name, ino) in &made {
+            assert_eq!(fs.lookup(ROOT, name).unwrap().ino, *ino);
+        }
+    });
+}
+
+/// Names of 120 bytes with one crc32c: four free bytes at the end can make any sum.
+fn colliding(count: usize) -> Vec<Vec<u8>> {
+    use btrfuse::ondisk::csum::name_hash;
+    let target = name_hash(&[b'n'; 120]);
+    (0u32..)
+        .filter_map(|serial| {
+            let mut name = vec![b'x'; 116];
+            name[..8].copy_from_slice(format!("{serial:08}").as_bytes());
+            let tail = tail_for(&name, target)?;
+            name.extend(tail);
+            (name_hash(&name) == target).then_some(name)
+        })
+        .take(count)
+        .collect()
+}
+
+/// The four bytes that lead the hash of `name` to `target`, when all can be in a name. The sum
+/// is linear in them: what each bit changes is found by trying, and the rest is elimination.
+fn tail_for(name: &[u8], target: u32) -> Option<[u8; 4]> {
+    use btrfuse::ondisk::csum::name_hash;
+    let hash = |tail: u32| name_hash(&[name, &tail.to_le_bytes()].concat());
+    let zero = hash(0);
+    let mut rows: Vec<(u32, u32)> = (0..32)
+        .map(|bit| (hash(1 << bit) ^ zero, 1 << bit))
+        .collect();
+    let mut wanted = target ^ zero;
+    let mut tail = 0;
+    for bit in (0..32).rev() {
+        let at = rows.iter().position(|(sum, _)| sum >> bit & 1 == 1)?;
+        let (pivot, inputs) = rows.swap_remove(at);
+        for (sum, from) in &mut rows {
+            if *sum >> bit & 1 == 1 {
+                *sum ^= pivot;
+                *from ^= inputs;
+            }
+        }
+        if wanted >> bit & 1 == 1 {
+            wanted ^= pivot;
+            tail ^= inputs;
+        }
+    }
+    let bytes = tail.to_le_bytes();
+    (!bytes.contains(&0) && !bytes.contains(&b'/')).then_some(bytes)
+}
+
+#[test]
+fn attributes_have_the_kernels_limits() {
+    on_fresh(&["-n", "4096"], |fs| {
+        let file = fs
+            .create(&caller(), ROOT, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        let any = XattrMode::Any;
+        // 4096 - header 101 - item 25 - entry 30 - name 6.
+        fs.setxattr(file, b"user.a", &vec![1; 4096 - 162], any, false)
+            .unwrap();
+        refused(
+            fs.setxattr(file, b"user.a", &vec![1; 4096 - 161], any, false),
+            libc::ENOSPC,
+        );
+        assert_eq!(fs.getxattr(file, b"user.a").unwrap().len(), 4096 - 162);
+        refused(
+            fs.setxattr(file, b"user.a", b"", XattrMode::Create, false),
+            libc::EEXIST,
+        );
+        refused(
+            fs.setxattr(file, b"user.b", b"", XattrMode::Replace, false),
+            libc::ENODATA,
+        );
+        refused(
+            fs.setxattr(file, b"nothing.b", b"", any, false),
+            libc::EOPNOTSUPP,
+        );
+        refused(
+            fs.setxattr(file, b"btrfs.compression", b"zip", any, false),
+            libc::EINVAL,
+        );
+        fs.setxattr(file, b"btrfs.compression", b"zstd", any, false)
+            .unwrap();
+        assert_eq!(fs.get_flags(file).unwrap(), 0x4);
+        assert_eq!(
+            fs.listxattr(file).unwrap().split(|byte| *byte == 0).count(),
+            3
+        );
+        fs.removexattr(file, b"btrfs.compression").unwrap();
+        refused(fs.removexattr(file, b"user.b"), libc::ENODATA);
+    });
+}
+
+#[test]
+fn symbolic_links_and_names_have_limits() {
+    on_fresh(&["-n", "4096"], |fs| {
+        let c = caller();
+        let long = vec![b't'; 4096 - 101 - 25 - 21];
+        let link = fs.symlink(&c, ROOT, b"link", &long).unwrap();
+        assert_eq!(fs.readlink(link.node).unwrap(), long);
+        assert_eq!(link.size, long.len() as u64);
+        refused(
+            fs.symlink(&c, ROOT, b"more", &[long, vec![b't']].concat()),
+            libc::ENAMETOOLONG,
+        );
+        refused(fs.mkdir(&c, ROOT, &[b'n'; 256], 0o755), libc::ENAMETOOLONG);
+        fs.mkdir(&c, ROOT, &[b'n'; 255], 0o755).unwrap();
+        refused(fs.lookup(ROOT, &[b'n'; 256]), libc::ENAMETOOLONG);
+    });
+}
