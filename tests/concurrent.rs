@@ -54,7 +54,7 @@ fn the_build_names_its_protocol() {
 
 #[test]
 fn processes_share_a_mount_of_a_default_image() {
-    brawl(&Image::mkfs_btrfs(600, &[]), "subvolid=5", 11, 400);
+    brawl(&Image::mkfs_btrfs(600, &[]), "subvolid=5", 11, 2000);
 }
 
 /// The reported reproducer's shape: small nodes, so leaves empty all the time; commits and
@@ -62,7 +62,7 @@ fn processes_share_a_mount_of_a_default_image() {
 #[test]
 fn processes_share_a_mount_with_small_nodes_and_a_small_cache() {
     let image = Image::mkfs_btrfs(600, &["-n", "4096"]);
-    brawl(&image, "subvolid=5,commit=1,metadata_cache=1M", 12, 400);
+    brawl(&image, "subvolid=5,commit=1,metadata_cache=1M", 12, 2000);
 }
 
 /// A brawl over blocks that a snapshot shares; the snapshot stays as it was.
@@ -80,7 +80,7 @@ fn processes_share_a_mount_beside_a_snapshot() {
         run(Command::new("rm").arg("-r").arg(root.join(name)));
     }
     mount.unmount();
-    brawl(&image, "subvolid=5,commit=2", 14, 200);
+    brawl(&image, "subvolid=5,commit=2", 14, 800);
     let mount = LoopMount::read_only(image.path());
     mix::judge(&mount.path().join("kept"), 13, PROCESSES, 100);
     mount.unmount();

@@ -194,8 +194,9 @@ fn check_flags(flags: u64, changes: &SetAttr) -> Result<()> {
             return Err(Error::NotPermitted("fs-verity protects the file's content"));
         }
     }
-    // Times with a change time are the kernel's cache being written back, not a request.
-    let from_cache = changes.ctime.is_some();
+    // The kernel's cache being written back is no request. It brings a modification and a change
+    // time; utimensat(2) through the writeback cache brings the access time as well.
+    let from_cache = changes.ctime.is_some() && changes.atime.is_none();
     let set_times = matches!(changes.atime, Some(SetTime::At(_)))
         || matches!(changes.mtime, Some(SetTime::At(_)));
     let owner = changes.mode.is_some() || changes.uid.is_some() || changes.gid.is_some();
@@ -279,6 +280,11 @@ mod tests {
         assert!(check_flags(INODE_APPEND, &touch).is_ok());
         assert!(check_flags(INODE_IMMUTABLE, &touch).is_err());
         assert!(check_flags(INODE_IMMUTABLE, &cache).is_ok());
+        let touch_through_cache = SetAttr {
+            atime: Some(SetTime::At(Timestamp::default())),
+            ..cache
+        };
+        assert!(check_flags(INODE_IMMUTABLE, &touch_through_cache).is_err());
         let truncate = SetAttr {
             size: Some(0),
             ..SetAttr::default()

@@ -223,6 +223,9 @@ impl Filesystem {
         {
             return Ok(());
         }
+        if known.contains(&name) {
+            return Err(Error::Invalid("the attribute has a namespace and no name"));
+        }
         match name {
             acl::ACCESS_NAME | acl::DEFAULT_NAME if inode.kind != FileKind::Symlink => Ok(()),
             _ => Err(Error::NotSupported),

@@ -119,7 +119,7 @@ impl Brawler {
                 .map(|entries| entries.flatten().count())
                 .map(drop)
                 .map_err(|error| Errno::from_io_error(&error).expect("an errno")),
-            20 if self.rng.one_in(40) => self.batch(),
+            20 if self.rng.one_in(6) => self.batch(),
             _ => self.truncate(&a),
         };
         if let Err(error) = answer {
