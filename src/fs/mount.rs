@@ -157,12 +157,13 @@ impl Filesystem {
         flushed
     }
 
-    /// Makes everything durable.
+    /// Makes everything durable, also that the space of unlinked files is free.
     pub fn sync(&self) -> Result<()> {
         if self.read_only.is_some() {
             return Ok(());
         }
         let flushed = file::flush_all(self);
+        self.clean_for_space();
         self.engine.committer.commit()?;
         flushed
     }
