@@ -3,7 +3,7 @@
 //! Owns: what is *about* the trees rather than in them: extent references, free space, block
 //! groups, chunks, checksums, root items and the superblock. Never: files and directories.
 //!
-//! [`open`] reads an image into an [`Engine`]. [`Committer`] drives a commit: delayed refs to a
+//! [`mod@open`] reads an image into an [`Engine`]. [`Committer`] drives a commit: delayed refs to a
 //! fixpoint, then blocks, flush, superblocks, flush. docs/transactions.md has the argument why
 //! a crash at any moment is harmless.
 

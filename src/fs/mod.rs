@@ -12,7 +12,7 @@
 //! | the items behind names | `dir`, `inode_ref`, `subvolume` |
 //! | inodes without names | `orphan` |
 //! | attributes | `attributes`, `xattr`, `acl`, `flags`, `ioctl` |
-//! | content | `data`, `symlink`, [`file`] |
+//! | content | `data`, `symlink`, [`mod@file`] |
 //! | how full it is | `statfs` |
 //!
 //! Every operation goes the same way: from the node id to the inode; locks, parent before child;

@@ -1,7 +1,7 @@
 //! A file's content: from programs' bytes to extents and back.
 //!
-//! Writes gather in memory ([`write`], [`data`]), bounded over the mount ([`queue`]); a flush
-//! ([`flush`]) gives them extents. Reads merge both ([`read`]). Items change in
+//! Writes gather in memory ([`mod@write`], [`data`]), bounded over the mount ([`queue`]); a flush
+//! ([`flush`]) gives them extents. Reads merge both ([`mod@read`]). Items change in
 //! [`extent_edit`] only. Never: names, times or permissions; those are the namespace's.
 //!
 //! Lock order: the inode's `names`, `data.flush`, `content`, `meta`, `data.state`; then tree
