@@ -10,6 +10,7 @@ use btrfuse::fs::{
 use btrfuse_test_support::script::{Allocate, Operation, RenameKind, bytes};
 use btrfuse_test_support::{Image, LoopMount, Story, btrfs_check};
 use rustix::io::Errno;
+use std::ops::RangeInclusive;
 
 pub const CALLER: Caller = Caller {
     uid: 0,
@@ -229,6 +230,15 @@ pub fn assert_told(what: &str, story: &Story, fs: &Filesystem, top: NodeId) {
     );
 }
 
+/// The seeds of a test: its own, or those of `BTRFUSE_SEEDS=FIRST..LAST`, to look for more.
+fn seeds(own: RangeInclusive<u64>) -> RangeInclusive<u64> {
+    let Ok(asked) = std::env::var("BTRFUSE_SEEDS") else {
+        return own;
+    };
+    let (first, last) = asked.split_once("..").expect("BTRFUSE_SEEDS=FIRST..LAST");
+    first.parse().expect("a number")..=last.parse().expect("a number")
+}
+
 fn tell(image: &Image, seed: u64, steps: usize) {
     let mut story = Story::new(seed, "story");
     let fs = mounted(image.path(), &options(false));
@@ -258,21 +268,21 @@ fn tell(image: &Image, seed: u64, steps: usize) {
 
 #[test]
 fn stories_on_small_nodes_agree_with_the_model() {
-    for seed in 1..=4 {
+    for seed in seeds(1..=4) {
         tell(&Image::mkfs_btrfs(300, &["-n", "4096"]), seed, 1200);
     }
 }
 
 #[test]
 fn stories_on_ordinary_nodes_agree_with_the_model() {
-    for seed in 11..=14 {
+    for seed in seeds(11..=14) {
         tell(&Image::mkfs_btrfs(300, &[]), seed, 1200);
     }
 }
 
 #[test]
 fn stories_without_newer_features_agree_with_the_model() {
-    for seed in 21..=22 {
+    for seed in seeds(21..=22) {
         let options = ["-O", "^no-holes,^extref,^skinny-metadata", "-n", "65536"];
         tell(&Image::mkfs_btrfs(300, &options), seed, 800);
     }

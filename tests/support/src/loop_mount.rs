@@ -23,6 +23,7 @@ pub struct LoopMount {
     fsid: String,
     log: KernelLog,
     mounted: bool,
+    attached: bool,
     judged: bool,
     _alone: OwnedFd,
 }
@@ -67,6 +68,7 @@ impl LoopMount {
             fsid,
             log,
             mounted: false,
+            attached: true,
             judged: false,
             _alone: alone,
         };
@@ -168,6 +170,7 @@ impl LoopMount {
                 .output()
                 .map_err(|error| format!("btrfs can't be started: {error}"))?;
         }
+        self.attached = false;
         for device in &self.devices {
             run(Command::new("losetup").arg("-d").arg(device));
         }
@@ -182,7 +185,8 @@ impl Drop for LoopMount {
                 let _ = unmount(self.directory.path(), UnmountFlags::DETACH);
                 eprintln!("left behind: {error}");
             }
-        } else if !self.judged || !self.devices.is_empty() {
+        } else if self.attached {
+            // A device that is no longer ours may be another test's by now: never twice.
             for device in &self.devices {
                 let _ = Command::new("losetup").arg("-d").arg(device).output();
             }
