@@ -23,7 +23,8 @@ enum Command {
 /// handshake and owned don't.
 #[derive(clap::Args, Debug)]
 struct ReplayArgs {
-    /// The lifetime protocol: unfixed, handshake (or fixed), owned; this build's own if absent.
+    /// The lifetime protocol: unfixed, handshake (or fixed), owned, handshake-always,
+    /// count-under-lock, packed-word; this build's own if absent.
     #[arg(long, value_name = "P")]
     protocol: Option<String>,
     /// Print one JSON object instead of a table.

@@ -76,7 +76,7 @@ impl EbRef {
 
     /// The count as of just now, for reports and tests.
     pub fn refs(&self) -> u32 {
-        self.slot.life.refs()
+        self.slot.refs()
     }
 
     /// The flags as of just now, for reports and tests.

@@ -233,7 +233,7 @@ impl Inner {
             return eb;
         }
         let slot = self.take_slot();
-        slot.life.begin(at.0, 2, TREE_REF | IN_TREE);
+        self.rules().begin(&slot.life, at.0, 2, TREE_REF | IN_TREE);
         let new = EbRef::from_count(slot);
         match self
             .index

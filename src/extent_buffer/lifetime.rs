@@ -35,6 +35,61 @@ impl Cpu {
     };
 }
 
+/// The bits that flags have in their word; where the count may share it, only the lowest.
+const FLAG_BITS: u32 = if cfg!(any(feature = "race-lab", btrfuse_model)) {
+    0xff
+} else {
+    u32::MAX
+};
+
+/// Count and flags where they share a word.
+#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// How many counts.
+    pub refs: u32,
+    /// The flags.
+    pub flags: u32,
+}
+
+#[cfg(any(feature = "race-lab", btrfuse_model))]
+impl Word {
+    fn packed(self) -> u32 {
+        self.refs << FLAG_BITS.count_ones() | self.flags
+    }
+
+    fn unpacked(word: u32) -> Self {
+        Self {
+            refs: word >> FLAG_BITS.count_ones(),
+            flags: word & FLAG_BITS,
+        }
+    }
+
+    /// With `more` counts.
+    pub fn plus(self, more: u32) -> Self {
+        Self {
+            refs: self.refs + more,
+            ..self
+        }
+    }
+
+    /// With these flags set.
+    pub fn with(self, flags: u32) -> Self {
+        Self {
+            flags: self.flags | flags,
+            ..self
+        }
+    }
+
+    /// With these flags clear.
+    pub fn without(self, flags: u32) -> Self {
+        Self {
+            flags: self.flags & !flags,
+            ..self
+        }
+    }
+}
+
 /// The count, the flags and the lock of one buffer, and which block it is of.
 #[derive(Debug)]
 pub struct Lifetime {
@@ -80,6 +135,36 @@ impl Lifetime {
         self.note(Event::Begin);
     }
 
+    /// [`Self::begin`] for a count that lives in the word of the flags.
+    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    pub fn begin_packed(&self, bytenr: u64, word: Word) {
+        self.events.clear();
+        // Relaxed: published by the store below.
+        self.bytenr.store(bytenr, Ordering::Relaxed);
+        // Release: pairs with the swap of a lookup, which then may read bytenr.
+        self.flags.store(word.packed(), Ordering::Release);
+        self.note(Event::Begin);
+    }
+
+    /// Count and flags, as of just now, where they share a word.
+    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    pub fn word(&self) -> Word {
+        Word::unpacked(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Makes of the word what `next` makes of it, in one step, and says what it was; `None` when
+    /// `next` wants nothing of it.
+    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    pub fn turn(&self, next: impl Fn(Word) -> Option<Word>) -> Option<Word> {
+        let step = |word| next(Word::unpacked(word)).map(Word::packed);
+        // AcqRel: whoever drops the last count sees what the others did before theirs. Nothing
+        // else is ordered: there is one variable.
+        self.flags
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, step)
+            .ok()
+            .map(Word::unpacked)
+    }
+
     /// The block's address. Stable for whoever owns a count.
     #[inline]
     pub fn bytenr(&self) -> u64 {
@@ -96,7 +181,7 @@ impl Lifetime {
     /// All flags, as of just now.
     #[inline]
     pub fn flags(&self) -> Flags {
-        Flags(self.flags.load(Ordering::Relaxed))
+        Flags(self.flags.load(Ordering::Relaxed) & FLAG_BITS)
     }
 
     /// Whether any of `flags` is set, as of just now (`test_bit`).
@@ -116,22 +201,14 @@ impl Lifetime {
     /// Counts one more if the buffer is alive (`atomic_inc_not_zero`, a full barrier).
     #[inline]
     pub fn increment_not_zero(&self) -> bool {
+        // SeqCst on x86-64 is the locked instruction itself; elsewhere the fences of `ordered`
+        // make it full. Acquire pairs with the Release in begin().
         self.ordered(|| {
-            let mut refs = self.refs.load(Ordering::Relaxed);
-            while refs != 0 {
-                // SeqCst on x86-64 is the locked instruction itself; elsewhere the fences of
-                // `ordered` make it full. Acquire pairs with the Release in begin().
-                match self.refs.compare_exchange_weak(
-                    refs,
-                    refs + 1,
-                    Ordering::SeqCst,
-                    Ordering::Relaxed,
-                ) {
-                    Ok(_) => return true,
-                    Err(now) => refs = now,
-                }
-            }
-            false
+            self.refs
+                .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |refs| {
+                    (refs != 0).then(|| refs + 1)
+                })
+                .is_ok()
         })
     }
 
@@ -215,17 +292,20 @@ impl Lifetime {
     #[inline(always)]
     pub fn note(&self, event: Event) {
         if cfg!(all(feature = "race-lab", not(btrfuse_model))) {
-            self.events.note(event, self.refs(), self.flags().0);
+            let seen = self.seen();
+            self.events.note(event, seen.refs, seen.flags);
             race_step(event.words(), || self.seen());
         }
     }
 
     /// Address, count and flags, as of just now.
     pub fn seen(&self) -> Seen {
+        let word = self.flags.load(Ordering::Relaxed);
         Seen {
             bytenr: self.bytenr(),
-            refs: self.refs(),
-            flags: self.flags().0,
+            // One of the two is 0.
+            refs: self.refs() + word.checked_shr(FLAG_BITS.count_ones()).unwrap_or(0),
+            flags: word & FLAG_BITS,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod flags;
 pub mod index;
 pub mod lifetime;
 pub mod protocol;
+#[cfg(any(feature = "race-lab", btrfuse_model))]
 pub mod scenarios;
 
 // The model build stops here: contents, memory and I/O are no part of what it explores.

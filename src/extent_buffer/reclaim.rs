@@ -49,7 +49,7 @@ impl Inner {
                 self.counters.evictions.fetch_add(1, Ordering::Relaxed);
             }
             // Somebody came to use it.
-            _ if slot.life.refs() > 0 && ours() => self.eviction.put_back(bytenr, id),
+            _ if self.rules().refs(&slot.life) > 0 && ours() => self.eviction.put_back(bytenr, id),
             _ => {}
         }
         if let Some(put) = put {
@@ -64,7 +64,7 @@ impl Inner {
             life.clear(ACCESSED);
             return Chance::Keep;
         }
-        if life.refs() > 1 || life.has(UNDER_IO | READING) {
+        if self.rules().refs(life) > 1 || life.has(UNDER_IO | READING) {
             Chance::Keep
         } else {
             Chance::Evict

@@ -10,7 +10,7 @@
 use super::cache::Inner;
 use super::index::SlotId;
 use super::lifetime::Lifetime;
-use super::protocol::Kind;
+use super::protocol::{Kind, Protocol};
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{LazyLock, Mutex, OnceLock, RwLock, Weak};
 
@@ -113,6 +113,11 @@ impl Slot {
         rules(self.kind())
     }
 
+    /// The count, as of just now.
+    pub fn refs(&self) -> u32 {
+        self.rules().refs(&self.life)
+    }
+
     /// The generation in the block's header, once UPTODATE.
     #[inline]
     pub fn generation(&self) -> u64 {
@@ -139,7 +144,7 @@ impl Slot {
 
     /// Makes a dead slot a cache's own.
     pub fn settle_in(&self, cache: u32, kind: Kind, home: Weak<Inner>) {
-        debug_assert_eq!(self.life.refs(), 0, "identity changes only at count 0");
+        debug_assert_eq!(self.refs(), 0, "identity changes only at count 0");
         self.cache.store(cache, Ordering::Relaxed);
         self.kind.store(kind as u8, Ordering::Relaxed);
         *self.home.lock() = home;
@@ -180,7 +185,7 @@ pub fn take() -> &'static Slot {
 
 /// Gives a dead slot back and frees its bytes.
 pub fn give_back(slot: &'static Slot) {
-    debug_assert_eq!(slot.life.refs(), 0);
+    debug_assert_eq!(slot.refs(), 0);
     slot.cache.store(0, Ordering::Relaxed);
     *slot.home.lock() = Weak::new();
     *slot.bytes.write() = Box::default();

@@ -67,7 +67,7 @@ impl Violation {
             generation: Generation(slot.generation()),
             level: slot.level(),
             flags,
-            refs: slot.life.refs(),
+            refs: slot.refs(),
             protocol: slot.kind().name(),
             thread: thread::current().name().unwrap_or("unnamed").to_owned(),
             events: slot.life.events().last(),

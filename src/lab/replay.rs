@@ -46,6 +46,14 @@ impl Outcome {
             .any(|row| row.role == Role::PathHolder && row.what == Event::TreeRefDropped.words())
     }
 
+    /// Whether a lookup of a stale buffer takes `refs_lock` by these rules.
+    fn takes_a_lock(&self) -> bool {
+        match self.protocol {
+            Kind::Handshake | Kind::HandshakeAlways | Kind::CountUnderLock => true,
+            Kind::Unfixed | Kind::Owned | Kind::PackedWord => false,
+        }
+    }
+
     /// What is not as it must be under these rules, if anything.
     pub fn judge(&self) -> std::result::Result<(), String> {
         if let Some(strayed) = &self.strayed {
@@ -56,10 +64,10 @@ impl Outcome {
             Kind::Unfixed if !freed_dirty => Err("the race must kill unfixed, and didn't".into()),
             Kind::Unfixed => Ok(()),
             kind if freed_dirty => Err(format!("{kind} must survive the race, and didn't")),
-            Kind::Handshake if !self.finder_waited => {
+            _ if self.takes_a_lock() && !self.finder_waited => {
                 Err("the finder must wait for refs_lock, and didn't".into())
             }
-            Kind::Owned if self.dropper_took_tree_ref() => {
+            _ if !self.takes_a_lock() && self.dropper_took_tree_ref() => {
                 Err("a drop must not take the tree's count, and did".into())
             }
             _ => Ok(()),
@@ -80,7 +88,15 @@ impl Outcome {
                 "{kind}: the buffer was freed while dirty, as expected; the transaction is \
                  aborted and nothing was written"
             ),
-            (Ok(()), Kind::Handshake) => format!(
+            (Ok(()), Kind::CountUnderLock) => format!(
+                "{kind}: survived, as expected; the finder waited to count itself until the \
+                 dropper had let go of refs_lock, and took the tree ref again"
+            ),
+            (Ok(()), Kind::PackedWord) => format!(
+                "{kind}: survived, as expected; the drop found three counts at the moment when it \
+                 acted"
+            ),
+            (Ok(()), Kind::Handshake | Kind::HandshakeAlways) => format!(
                 "{kind}: survived, as expected; the finder waited until the dropper had let go \
                  of refs_lock, and took the tree ref again"
             ),
@@ -176,9 +192,11 @@ fn play(stage: &Stage, controller: &Controller) -> std::result::Result<bool, Str
 /// From step 6 of the report on: the holder's drop and the reuser's lookup meet.
 fn meet(stage: &Stage, controller: &Controller) -> std::result::Result<bool, String> {
     let decided = match stage.engine.ctx.cache.protocol() {
-        // Nothing is decided: the drop is one subtraction, held right before it.
-        Kind::Owned => Point::DropEnter,
-        Kind::Unfixed | Kind::Handshake => Point::DropTested,
+        // Nothing is decided before it is done: the drop is one step, held right before it.
+        Kind::Owned | Kind::PackedWord => Point::DropEnter,
+        Kind::Unfixed | Kind::Handshake | Kind::HandshakeAlways | Kind::CountUnderLock => {
+            Point::DropTested
+        }
     };
     controller.stop_at(Role::PathHolder, &[decided]);
     controller.let_go(Role::PathHolder);

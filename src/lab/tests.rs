@@ -10,8 +10,10 @@ fn the_report_kills_unfixed_and_no_other() {
         println!("{}\n{}", outcome.table(), outcome.verdict());
         assert_eq!(outcome.judge(), Ok(()), "{kind}\n{}", outcome.table());
         assert_eq!(!outcome.violations.is_empty(), *kind == Kind::Unfixed);
-        assert_eq!(outcome.finder_waited, *kind == Kind::Handshake);
-        assert_eq!(outcome.dropper_took_tree_ref(), *kind != Kind::Owned);
+        let lockless = matches!(kind, Kind::Unfixed | Kind::Owned | Kind::PackedWord);
+        assert_eq!(outcome.finder_waited, !lockless, "{kind}");
+        let decides_in_steps = !matches!(kind, Kind::Owned | Kind::PackedWord);
+        assert_eq!(outcome.dropper_took_tree_ref(), decides_in_steps, "{kind}");
     }
 }
 

@@ -17,6 +17,8 @@ macro_rules! dispatch {
 
 dispatch! {
     fn name() -> &'static str;
+    fn begin(life: &Lifetime, bytenr: u64, refs: u32, flags: u32);
+    fn refs(life: &Lifetime) -> u32;
     fn try_get(life: &Lifetime) -> bool;
     fn found(life: &Lifetime, path: LookupPath);
     fn get(life: &Lifetime);

@@ -2,19 +2,33 @@
 //!
 //! A [`Protocol`] is a set of moves over a [`Lifetime`]: how a lookup counts itself, how a
 //! holder drops, what makes a freed block's buffer go, what keeps a dirty one. Ordinary builds
-//! have one of them, chosen by a cargo feature ([`Chosen`]); lab builds have all and choose when
-//! a cache is made.
+//! have one of three, chosen by a cargo feature ([`Chosen`]); lab builds have all, and three more
+//! to compare with, and choose when a cache is made.
 //!
 //! A move that can drop the last count returns [`Put`], and the caller owes what it says.
 
+#[cfg(any(feature = "race-lab", btrfuse_model))]
+mod count_under_lock;
 #[cfg(feature = "race-lab")]
 mod dispatch;
 mod handshake;
+#[cfg(any(feature = "race-lab", btrfuse_model))]
+mod handshake_always;
+#[cfg(any(feature = "race-lab", btrfuse_model))]
+pub(crate) mod like;
 mod owned;
+#[cfg(any(feature = "race-lab", btrfuse_model))]
+mod packed_word;
 mod unfixed;
 
+#[cfg(any(feature = "race-lab", btrfuse_model))]
+pub use count_under_lock::CountUnderLock;
 pub use handshake::Handshake;
+#[cfg(any(feature = "race-lab", btrfuse_model))]
+pub use handshake_always::HandshakeAlways;
 pub use owned::Owned;
+#[cfg(any(feature = "race-lab", btrfuse_model))]
+pub use packed_word::PackedWord;
 pub use unfixed::Unfixed;
 
 use super::lifetime::Lifetime;
@@ -57,6 +71,16 @@ pub enum LookupPath {
 pub trait Protocol: Send + Sync {
     /// The name in options and reports.
     fn name(&self) -> &'static str;
+
+    /// A dead buffer that nobody else knows comes to life ([`Lifetime::begin`]).
+    fn begin(&self, life: &Lifetime, bytenr: u64, refs: u32, flags: u32) {
+        life.begin(bytenr, refs, flags);
+    }
+
+    /// The count, as of just now.
+    fn refs(&self, life: &Lifetime) -> u32 {
+        life.refs()
+    }
 
     /// A lookup counts itself, if the buffer is alive.
     fn try_get(&self, life: &Lifetime) -> bool;
@@ -106,11 +130,30 @@ pub enum Kind {
     Handshake,
     /// Counting: [`Owned`].
     Owned,
+    /// The fix without its condition: [`HandshakeAlways`].
+    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    HandshakeAlways,
+    /// Lookups count under the lock: [`CountUnderLock`].
+    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    CountUnderLock,
+    /// Count and flags in one word: [`PackedWord`].
+    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    PackedWord,
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: &[Self] = &[Self::Unfixed, Self::Handshake, Self::Owned];
+    /// All that this build knows.
+    pub const ALL: &[Self] = &[
+        Self::Unfixed,
+        Self::Handshake,
+        Self::Owned,
+        #[cfg(any(feature = "race-lab", btrfuse_model))]
+        Self::HandshakeAlways,
+        #[cfg(any(feature = "race-lab", btrfuse_model))]
+        Self::CountUnderLock,
+        #[cfg(any(feature = "race-lab", btrfuse_model))]
+        Self::PackedWord,
+    ];
 
     /// The one that this build was made for.
     pub const BUILD: Self = if cfg!(feature = "unfixed") {
@@ -128,6 +171,12 @@ impl Kind {
             Self::Unfixed => &Unfixed,
             Self::Handshake => &Handshake,
             Self::Owned => &Owned,
+            #[cfg(any(feature = "race-lab", btrfuse_model))]
+            Self::HandshakeAlways => &HandshakeAlways,
+            #[cfg(any(feature = "race-lab", btrfuse_model))]
+            Self::CountUnderLock => &CountUnderLock,
+            #[cfg(any(feature = "race-lab", btrfuse_model))]
+            Self::PackedWord => &PackedWord,
         }
     }
 

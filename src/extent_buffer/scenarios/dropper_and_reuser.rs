@@ -27,4 +27,5 @@ pub const DROPPER_AND_REUSER: Scenario = Scenario {
         },
     ],
     loses: &[(Kind::Unfixed, Where::Everywhere)],
+    not_applicable: &[],
 };

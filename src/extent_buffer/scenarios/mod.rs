@@ -17,13 +17,10 @@ mod writeout_and_writer;
 
 #[cfg(all(test, btrfuse_model))]
 mod model;
-#[cfg(any(test, btrfuse_model))]
+#[cfg(any(feature = "race-lab", btrfuse_model))]
 pub mod mutants;
 #[cfg(all(test, not(btrfuse_model)))]
 mod native;
-#[cfg(any(test, btrfuse_model))]
-pub mod rivals;
-
 pub use dropper_and_reuser::DROPPER_AND_REUSER;
 pub use reclaim_and_reuser::RECLAIM_AND_REUSER;
 pub use setter_and_reuser::SETTER_AND_REUSER;
@@ -60,6 +57,8 @@ pub struct Scenario {
     pub roles: &'static [Role],
     /// Who loses, and on which processors; whoever isn't named wins everywhere.
     pub loses: &'static [(Kind, Where)],
+    /// For whom the start can't come about, and why.
+    pub not_applicable: &'static [(Kind, &'static str)],
 }
 
 /// The commit that tells a race's story.
@@ -92,6 +91,12 @@ pub enum Where {
 }
 
 impl Scenario {
+    /// The protocols that the scenario says something about.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let is_out = |kind| self.not_applicable.iter().any(|(out, _)| *out == kind);
+        Kind::ALL.iter().copied().filter(move |kind| !is_out(*kind))
+    }
+
     /// Whether `kind` has a schedule on `cpu` that breaks a rule.
     pub fn must_lose(&self, kind: Kind, cpu: Cpu) -> bool {
         self.loses

@@ -2,15 +2,8 @@
 
 use crate::extent_buffer::flags::{DIRTY, STALE, TREE_REF};
 use crate::extent_buffer::lifetime::Lifetime;
+use crate::extent_buffer::protocol::like::like;
 use crate::extent_buffer::protocol::{Handshake, LookupPath, Owned, Protocol, Put};
-
-macro_rules! like {
-    ($base:ident: $(fn $name:ident($($arg:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {
-        $(fn $name(&self, $($arg: $kind),*) $(-> $result)? {
-            $base.$name($($arg),*)
-        })*
-    };
-}
 
 /// The handshake's lookup, but nothing between the test of STALE and the tree ref's: what a
 /// compiler would leave that took an empty lock section for nothing.

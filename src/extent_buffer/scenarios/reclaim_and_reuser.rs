@@ -29,4 +29,5 @@ pub const RECLAIM_AND_REUSER: Scenario = Scenario {
         (Kind::Unfixed, Where::Everywhere),
         (Kind::Handshake, Where::Everywhere),
     ],
+    not_applicable: &[],
 };

@@ -30,4 +30,5 @@ pub const SETTER_AND_REUSER: Scenario = Scenario {
         (Kind::Unfixed, Where::Everywhere),
         (Kind::Handshake, Where::WeaklyOrdered),
     ],
+    not_applicable: &[],
 };

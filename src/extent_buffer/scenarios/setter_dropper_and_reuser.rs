@@ -32,4 +32,5 @@ pub const SETTER_DROPPER_AND_REUSER: Scenario = Scenario {
         (Kind::Unfixed, Where::Everywhere),
         (Kind::Handshake, Where::WeaklyOrdered),
     ],
+    not_applicable: &[],
 };

@@ -29,4 +29,5 @@ pub const TWO_DROPPERS_AND_REUSER: Scenario = Scenario {
         },
     ],
     loses: &[(Kind::Unfixed, Where::Everywhere)],
+    not_applicable: &[],
 };

@@ -37,8 +37,8 @@ impl World {
         for count in [&self.freed, &self.freed_under_io, &self.underflows] {
             count.store(0, Ordering::Relaxed);
         }
-        self.life
-            .begin(BYTENR, self.rules.refs_due(flags, users), flags);
+        let refs = self.rules.refs_due(flags, users);
+        self.rules.begin(&self.life, BYTENR, refs, flags);
     }
 
     /// Does what a drop owes, as the cache would.
@@ -90,7 +90,7 @@ impl World {
 
     /// What is wrong at the end, when no role holds the buffer any more.
     pub fn judge(&self) -> Result<(), String> {
-        let (refs, flags) = (self.life.refs(), self.life.flags());
+        let (refs, flags) = (self.rules.refs(&self.life), self.life.flags());
         let freed = self.freed.load(Ordering::Relaxed);
         let state = format!("freed {freed} times, refs {refs}, flags {flags}");
         if self.freed_under_io.load(Ordering::Relaxed) > 0 {

@@ -2,6 +2,7 @@
 
 use super::{Role, Scenario, World};
 use crate::extent_buffer::flags::{STALE, UPTODATE};
+use crate::extent_buffer::protocol::Kind;
 
 /// Only the two holders keep the buffer; DIRTY must bring a count of its own before write-out
 /// can take it away again. A flag published before its count loses here.
@@ -21,6 +22,10 @@ pub const WRITEOUT_AND_WRITER: Scenario = Scenario {
         },
     ],
     loses: &[],
+    not_applicable: &[(
+        Kind::CountUnderLock,
+        "its users always have the tree ref beside them, so the start can't come about",
+    )],
 };
 
 fn make_dirty(world: &World) {
