@@ -49,14 +49,7 @@ impl Space {
         // The largest go first: the one that stays is the smallest.
         candidates.sort_by_key(|start| std::cmp::Reverse(state.groups[start].len));
         for start in candidates {
-            let group = &state.groups[&start];
-            let same = |other: &&BlockGroup| other.kind == group.kind && !other.closed;
-            let pool = state.pool_of(group.kind);
-            // The system group stays: it is small, and the superblock names it.
-            let spare =
-                group.kind != Kind::System && state.groups.values().filter(same).count() > 1;
-            let promised = state.pools[pool].may_use + state.pools[pool].usage.reserved;
-            if !spare || state.pools[pool].free.saturating_sub(group.free.bytes()) < promised {
+            if !state.can_spare(&state.groups[&start]) {
                 continue;
             }
             let group = state.remove_group(start);
@@ -155,5 +148,30 @@ impl Space {
         state.new_chunks.push(chunk.clone());
         log::debug!("new chunk {logical} of {len} bytes, flags {flags:#x}");
         Ok(chunk)
+    }
+}
+
+impl State {
+    /// This empty group may go.
+    fn can_spare(&self, group: &BlockGroup) -> bool {
+        // The system group stays: it is small, and the superblock names it. Of the others one
+        // stays that the next chunk takes its profile from.
+        let profile = Some(self.profile_for(group.kind));
+        let stays = |other: &BlockGroup| {
+            other.start != group.start
+                && other.kind == group.kind
+                && other.profile == profile
+                && !other.closed
+        };
+        if group.kind == Kind::System || !self.groups.values().any(stays) {
+            return false;
+        }
+        let pool = self.pool_of(group.kind);
+        let mut promised = self.pools[pool].may_use + self.pools[pool].usage.reserved;
+        if pool == METADATA {
+            // This commit goes on to write trees, and the group's bytes come back after it.
+            promised += self.global_reserve;
+        }
+        self.pools[pool].free.saturating_sub(group.free.bytes()) >= promised
     }
 }

@@ -111,8 +111,9 @@ impl Space {
             for &(at, len) in &group.superblocks {
                 group.usage.superblocks += group.free.remove(at, len);
             }
-            // Bytes that no list calls free and no counter calls used stay out of reach.
-            group.closed = false;
+            // Bytes that no list calls free and no counter calls used stay out of reach; so does
+            // all that we can't write.
+            group.closed = group.profile.is_none();
             bytes
         })
     }
@@ -252,7 +253,10 @@ impl Space {
             let end = at + len;
             while at < end {
                 let Some(start) = state.group_at(at) else {
-                    break;
+                    // A group that was removed; its neighbour's bytes may be in the same range.
+                    let next = state.groups.range(at..).next();
+                    at = next.map_or(end, |(&start, _)| start);
+                    continue;
                 };
                 let until = end.min(state.groups[&start].end());
                 state.change(start, |group| {

@@ -204,6 +204,85 @@ fn emptied_groups_are_given_back_but_one_stays() {
     space.verify().unwrap();
 }
 
+/// Pinned ranges of neighbouring groups are one range; removing the first group must not keep the
+/// second one's bytes pinned for ever.
+#[test]
+fn what_was_pinned_beside_a_removed_group_comes_back() {
+    let space = fresh(4 * GIB, 32 * MIB);
+    let first = space.allocate_chunk(Kind::Data).unwrap();
+    let second = space.allocate_chunk(Kind::Data).unwrap();
+    assert_eq!(first.logical + first.len, second.logical);
+    space.take_new_chunks();
+    let around = [
+        (first.logical + first.len - MIB, MIB),
+        (second.logical, MIB),
+        (second.logical + MIB, SECTOR),
+    ];
+    for (at, len) in around {
+        assert!(space.alloc_exact(Logical(at), len));
+        space.settle_alloc(Logical(at), len);
+    }
+    for (at, len) in &around[..2] {
+        space.settle_free(Logical(*at), *len).unwrap();
+    }
+    let removed = space.take_empty_groups();
+    assert!(removed.iter().any(|group| group.start == first.logical));
+    let set = space.take_pinned();
+    assert_eq!(set.iter().count(), 1);
+    space.unpin(&set);
+    assert_eq!(space.numbers().data.usage.pinned, 0);
+    assert!(space.alloc_exact(Logical(second.logical), MIB));
+    space.verify().unwrap();
+}
+
+/// An empty metadata group is what the commit that could remove it may need to write trees.
+#[test]
+fn an_emptied_metadata_group_stays_while_the_others_are_full() {
+    let space = fresh(89 * MIB, 32 * MIB);
+    space.set_global_reserve(3 * MIB);
+    space
+        .add_group(GIB, 8 * MIB, META_FLAGS, 0, vec![])
+        .unwrap();
+    space.load_free(GIB, [(GIB, 8 * MIB)]);
+    let mut blocks = Vec::new();
+    // The new group is the emptier one only when the first is nearly full.
+    for _ in 0..(32 * MIB - STRIPE_LEN) / NODE - 8 {
+        let at = 17 * MIB + blocks.len() as u64 * NODE;
+        let at = if at < 24 * MIB { at } else { at + STRIPE_LEN };
+        assert!(space.alloc_exact(Logical(at), NODE));
+        space.settle_alloc(Logical(at), NODE);
+        blocks.push(at);
+    }
+    assert_eq!(space.take_empty_groups(), []);
+    for at in blocks.split_off(blocks.len() / 2) {
+        space.settle_free(Logical(at), NODE).unwrap();
+    }
+    let set = space.take_pinned();
+    space.unpin(&set);
+    assert_eq!(space.take_empty_groups().len(), 1);
+}
+
+/// The next chunk takes its profile from the groups that there are: an empty DUP group is kept
+/// when the others are SINGLE.
+#[test]
+fn the_last_group_with_copies_stays() {
+    let space = fresh(GIB, 32 * MIB);
+    for start in [GIB, 2 * GIB] {
+        let single = 1 << 2;
+        space.add_group(start, 32 * MIB, single, 0, vec![]).unwrap();
+        space.load_free(start, [(start, 32 * MIB)]);
+    }
+    let removed: Vec<_> = space.take_empty_groups();
+    assert!(
+        removed.iter().all(|group| group.start >= GIB),
+        "{removed:?}"
+    );
+    assert_eq!(
+        space.allocate_chunk(Kind::Metadata).unwrap().flags,
+        META_FLAGS
+    );
+}
+
 #[test]
 fn superblock_copies_are_never_handed_out() {
     let space = fresh(GIB, 32 * MIB);
