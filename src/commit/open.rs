@@ -24,12 +24,22 @@ use crate::ondisk::tree_block::header;
 use crate::ondisk::{Key, RootItem, Superblock, Uuid, ids, kind};
 use crate::sync::{Arc, Mutex, RwLock};
 use crate::transaction::TransactionManager;
-use crate::units::{Generation, Logical};
+use crate::units::Logical;
 use crate::volume::{ChunkMapping, Volume};
 
+/// No filesystem lives that long: whatever counts further than this was made up.
+const GENERATION_MAX: u64 = 1 << 62;
+
 /// Opens a filesystem. What forbids writing but not reading makes it read-only, and
-/// [`Engine::read_only`] says so.
-pub fn open(volume: Arc<Volume>, superblock: Superblock, options: &OpenOptions) -> Result<Engine> {
+/// [`Engine::read_only`] says so; then nothing reaches the volume, also where it was opened for
+/// writing.
+pub fn open(
+    volume: Arc<Volume>,
+    mut superblock: Superblock,
+    options: &OpenOptions,
+) -> Result<Engine> {
+    // Nothing is repaired in an image that isn't known to be ours to write.
+    volume.hold_writes();
     let mut reason = judge(&superblock, &volume, options)?;
     states::check_log(&superblock, options)?;
 
@@ -49,7 +59,12 @@ pub fn open(volume: Arc<Volume>, superblock: Superblock, options: &OpenOptions) 
         nodesize: superblock.nodesize.get(),
         map_chunk: map_new_chunks(&volume),
     }));
-    let generation = Generation(superblock.generation.get());
+    let generation = superblock.generation();
+    if generation.get() >= GENERATION_MAX {
+        return Err(Error::corrupt(format!(
+            "the superblock's generation {generation} leaves no room for further ones"
+        )));
+    }
     let ctx = TreeContext::new(cache, space, TransactionManager::new(generation), check);
 
     ctx.roots.insert(chunk_root(&superblock));
@@ -95,6 +110,10 @@ pub fn open(volume: Arc<Volume>, superblock: Superblock, options: &OpenOptions) 
         &mut reason,
     )?;
 
+    if reason.is_none() {
+        volume.release_writes();
+        heal_superblocks(&volume, &mut superblock)?;
+    }
     let csums = Arc::new(Csums::new(
         ctx.clone(),
         named.csum.clone(),
@@ -162,6 +181,21 @@ fn judge(
             Some(words.join("; "))
         }
     })
+}
+
+/// A copy that a power cut left behind names trees whose blocks are reused from the next
+/// transaction on. Should the newer copies be lost then (or be passed over by a reader that knows
+/// the first one only), it would be believed: so all copies become the same first.
+fn heal_superblocks(volume: &Volume, superblock: &mut Superblock) -> Result<()> {
+    if !volume.superblocks_differ() {
+        return Ok(());
+    }
+    log::warn!(
+        "the copies of the superblock differ: all become that of generation {}",
+        superblock.generation()
+    );
+    volume.write_superblocks(superblock)?;
+    volume.flush()
 }
 
 fn map_new_chunks(volume: &Arc<Volume>) -> crate::allocator::MapChunk {

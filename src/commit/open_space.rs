@@ -72,6 +72,11 @@ pub(super) fn load(
     extent_root: &Arc<Root>,
     read_only: &mut Option<String>,
 ) -> Result<()> {
+    for (_, chunk) in volume.chunks().all() {
+        if let Err(error) = chunk.copies() {
+            read_only.get_or_insert(error.to_string());
+        }
+    }
     let result = load_devices(ctx, volume, superblock, trees)
         .and_then(|()| load_groups(ctx, volume, trees))
         .and_then(|()| match read_only {
@@ -108,7 +113,7 @@ fn load_devices(
 ) -> Result<()> {
     let devid = superblock.dev_item.devid.get();
     let total = superblock.dev_item.total_bytes.get();
-    let mut stripes = stripes_of(volume);
+    let mut stripes = stripes_of(volume)?;
     let mut extents: Vec<(u64, u64)> = Vec::new();
     let mut cursor = ctx.search(&trees.dev, &Key::new(devid, kind::DEV_EXTENT, 0))?;
     while let Some((key, data)) = cursor.item() {
@@ -147,14 +152,18 @@ fn load_devices(
 }
 
 /// Every stripe by its place: the chunk and the stripe's length.
-fn stripes_of(volume: &Volume) -> BTreeMap<(u64, u64), (u64, u64)> {
+fn stripes_of(volume: &Volume) -> Result<BTreeMap<(u64, u64), (u64, u64)>> {
     let mut stripes = BTreeMap::new();
     for (Logical(start), chunk) in volume.chunks().all() {
         for &(DevId(devid), Physical(at)) in &chunk.stripes {
-            stripes.insert((devid, at), (start, chunk.len));
+            if let Some((other, _)) = stripes.insert((devid, at), (start, chunk.len)) {
+                return Err(Error::corrupt(format!(
+                    "chunks {other} and {start} both have a stripe at {at} of device {devid}"
+                )));
+            }
         }
     }
-    stripes
+    Ok(stripes)
 }
 
 fn load_groups(ctx: &TreeContext, volume: &Volume, trees: &ChunkTrees) -> Result<()> {

@@ -35,8 +35,23 @@ fn offsets_within(size: u64) -> impl Iterator<Item = u64> {
         .filter(move |offset| offset + SUPER_INFO_SIZE as u64 <= size)
 }
 
-/// The newest valid copy on a device.
-pub(super) fn choose(device: &dyn BlockDevice) -> Result<Box<Superblock>> {
+/// The newest valid copy on a device, and whether another copy says something else.
+pub(super) fn choose(device: &dyn BlockDevice) -> Result<(Box<Superblock>, bool)> {
+    let superblock = newest(device)?;
+    let size = superblock
+        .dev_item
+        .total_bytes
+        .get()
+        .min(device.size_bytes());
+    let differ = offsets_within(size).any(|offset| {
+        read_copy(device, offset).map_or(true, |copy| {
+            (copy.fsid, copy.generation) != (superblock.fsid, superblock.generation)
+        })
+    });
+    Ok((superblock, differ))
+}
+
+fn newest(device: &dyn BlockDevice) -> Result<Box<Superblock>> {
     let mut copies = offsets_within(device.size_bytes()).map(|offset| read_copy(device, offset));
     let primary = copies.next().unwrap_or_else(|| {
         Err(Error::corrupt(format!(

@@ -219,6 +219,43 @@ fn a_read_only_volume_repairs_nothing() {
     assert_eq!(device.calls().writes, writes);
 }
 
+/// The image may turn out to be one that must not be written, whatever the device allows.
+#[test]
+fn while_writes_are_held_nothing_is_written() {
+    let device = device(9);
+    let (volume, mut superblock) = open(&device, false).unwrap();
+    volume.write(CHUNK, &[7; 4096]).unwrap();
+    device.flip(COPIES[0], 1).unwrap();
+    volume.hold_writes();
+    let mut buf = vec![0; 4096];
+    let writes = device.calls().writes;
+    volume
+        .read_verified(CHUNK, &mut buf, &mut all_sevens)
+        .unwrap();
+    assert!(matches!(volume.write(CHUNK, &buf), Err(Error::ReadOnly(_))));
+    assert!(volume.write_superblocks(&mut superblock).is_err());
+    volume.discard(CHUNK, 4096).unwrap();
+    assert_eq!(stored(&device, COPIES[1], 4096), [7; 4096]);
+    assert_eq!(device.calls().writes, writes);
+    volume.release_writes();
+    volume
+        .read_verified(CHUNK, &mut buf, &mut all_sevens)
+        .unwrap();
+    assert_eq!(stored(&device, COPIES[0], 4096), [7; 4096]);
+}
+
+#[test]
+fn copies_of_the_superblock_that_differ_are_noticed() {
+    for (primary, mirror, differ) in [(9, 9, false), (9, 8, true), (8, 9, true)] {
+        let device = device(primary);
+        write_copy(&*device, &superblock(mirror), 1);
+        assert_eq!(open(&device, true).unwrap().0.superblocks_differ(), differ);
+    }
+    let device = device(9);
+    device.flip(SUPER_MIRRORS[1] + 100, 1).unwrap();
+    assert!(open(&device, true).unwrap().0.superblocks_differ());
+}
+
 #[test]
 fn when_every_copy_is_bad_the_reason_of_the_first_is_told() {
     let device = device(9);

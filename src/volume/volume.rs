@@ -2,22 +2,31 @@
 //!
 //! Owns: members, chunk map, geometry. Reads try every copy and repair the bad ones; writes
 //! go to every copy. Invariant of the gate: a write of all copies and a repair never overlap
-//! in time, so that a repair can't put old bytes over ones that were just written.
+//! in time, so that a repair can't put old bytes over ones that were just written. While writes
+//! are held ([`Volume::hold_writes`]) nothing reaches a device, repairs neither.
 
 use super::chunk_map::ChunkMap;
 use super::device::BlockDevice;
 use super::member::{DeviceErrors, Member};
 use super::superblocks;
 use crate::ondisk::{CsumType, Superblock};
-use crate::sync::{Arc, RwLock};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex, RwLock};
 use crate::units::{DevId, Logical, Physical};
 use crate::{Error, Result};
+
+/// Repairs that wait while writes are held; further ones are left to the next read.
+const POSTPONED_MAX: usize = 256;
 
 /// The devices of one filesystem, addressed logically.
 pub struct Volume {
     pub(super) members: Vec<Member>,
     chunks: ChunkMap,
     read_only: bool,
+    held: AtomicBool,
+    /// Good content of blocks whose other copies were found bad while writes were held.
+    postponed: Mutex<Vec<(Logical, Vec<u8>)>>,
+    superblocks_differ: bool,
     sectorsize: u32,
     nodesize: u32,
     csum_type: CsumType,
@@ -42,7 +51,7 @@ impl Volume {
                 all.len()
             ))
         })?;
-        let superblock = superblocks::choose(&*device)?;
+        let (superblock, superblocks_differ) = superblocks::choose(&*device)?;
         let num_devices = superblock.num_devices.get();
         if num_devices != 1 {
             return Err(Error::Unsupported(format!(
@@ -69,6 +78,9 @@ impl Volume {
             members: vec![Member::over(DevId(superblock.dev_item.devid.get()), device)],
             chunks: ChunkMap::default(),
             read_only,
+            held: AtomicBool::new(false),
+            postponed: Mutex::new(Vec::new()),
+            superblocks_differ,
             sectorsize: superblock.sectorsize.get(),
             nodesize: superblock.nodesize.get(),
             csum_type: superblock.csum_type()?,
@@ -101,6 +113,53 @@ impl Volume {
     /// Nothing will be written, repairs neither.
     pub fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// From now on nothing is written until [`Volume::release_writes`], repairs neither: for as
+    /// long as nobody has said that the image may be written, and for ever after an abort.
+    pub fn hold_writes(&self) {
+        // Taken so that a repair under way has ended when this returns.
+        let _alone = self.gate.write();
+        // Relaxed: whoever looks at it holds the gate.
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends what [`Volume::hold_writes`] began, and repairs what was found bad meanwhile. Nothing
+    /// may have been written in between.
+    pub fn release_writes(&self) {
+        {
+            let _alone = self.gate.write();
+            // Relaxed: as above.
+            self.held.store(false, Ordering::Relaxed);
+        }
+        for (at, good) in std::mem::take(&mut *self.postponed.lock()) {
+            let mut buf = vec![0; good.len()];
+            let mut verify = |bytes: &[u8]| match bytes == good {
+                true => Ok(()),
+                false => Err(Error::corrupt(format!("address {at} read differently"))),
+            };
+            if let Err(error) = self.read_verified(at, &mut buf, &mut verify) {
+                log::warn!("{error}");
+            }
+        }
+    }
+
+    /// Some copy of the superblock wasn't the one that was chosen when the volume was opened. It
+    /// may name trees whose blocks are reused from now on, so it has to be written first.
+    pub fn superblocks_differ(&self) -> bool {
+        self.superblocks_differ
+    }
+
+    /// Asked with the gate held.
+    fn want_writable(&self) -> Result<()> {
+        let why = if self.read_only {
+            "the image was opened for reading only"
+        } else if self.held.load(Ordering::Relaxed) {
+            "nothing may be written to the image"
+        } else {
+            return Ok(());
+        };
+        Err(Error::ReadOnly(why.into()))
     }
 
     /// What each device is called and what went wrong on it since the mount.
@@ -207,10 +266,14 @@ impl Volume {
         good: usize,
         verify: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) {
-        if self.read_only {
+        let _alone = self.gate.write();
+        if self.want_writable().is_err() {
+            let mut postponed = self.postponed.lock();
+            if !self.read_only && postponed.len() < POSTPONED_MAX {
+                postponed.push((at, buf.to_vec()));
+            }
             return;
         }
-        let _alone = self.gate.write();
         let mut again = vec![0; buf.len()];
         if self.read(at, &mut again, good).is_err() || again != buf || verify(&again).is_err() {
             return;
@@ -246,12 +309,8 @@ impl Volume {
     /// A copy that can't be written is counted and logged; it is an error only when no copy
     /// was.
     pub fn write(&self, at: Logical, buf: &[u8]) -> Result<()> {
-        if self.read_only {
-            return Err(Error::ReadOnly(
-                "the image was opened for reading only".into(),
-            ));
-        }
         let _shared = self.gate.read();
+        self.want_writable()?;
         self.each_piece(at, buf.len(), |copies, range| {
             let mut written = 0;
             let mut first_error = None;
@@ -280,7 +339,8 @@ impl Volume {
     /// Says that nobody needs the bytes at `at` any more, on no copy. A device's refusal is
     /// only logged: it is advice.
     pub fn discard(&self, at: Logical, len: u64) -> Result<()> {
-        if self.read_only {
+        let _shared = self.gate.read();
+        if self.want_writable().is_err() {
             return Ok(());
         }
         let len = usize::try_from(len).map_err(|_| Error::Overflow)?;
@@ -298,11 +358,8 @@ impl Volume {
     /// Writes every superblock copy that fits its device; see [`superblocks::write_all`]. The
     /// flushes before and after are the caller's.
     pub fn write_superblocks(&self, superblock: &mut Superblock) -> Result<()> {
-        if self.read_only {
-            return Err(Error::ReadOnly(
-                "the image was opened for reading only".into(),
-            ));
-        }
+        let _shared = self.gate.read();
+        self.want_writable()?;
         superblocks::write_all(&self.members, superblock)
     }
 

@@ -3,6 +3,7 @@
 
 mod extents;
 mod faults;
+mod gated;
 mod hostile;
 mod scribe;
 mod write_order;
