@@ -70,14 +70,28 @@ impl Csums {
         most - most % self.csum_type.size()
     }
 
-    /// Writes the checksums of an extent (or a part) that has none yet.
+    /// Writes the checksums of an extent (or a part) that has none yet. Leftovers of an extent
+    /// that is gone (an interrupted writer's) give way.
     pub fn insert(&self, trans: &TransHandle, at: Logical, sums: &[u8]) -> Result<()> {
         debug_assert!(sums.len().is_multiple_of(self.csum_type.size()));
-        let _shared = self.layout.read();
-        let mut at = at.get();
-        let mut sums = sums;
+        let mut shared = self.layout.read();
+        let (mut at, mut sums) = (at.get(), sums);
         while !sums.is_empty() {
-            let mut done = self.append(trans, at, sums)?;
+            let end = at + self.sectors_bytes(sums.len());
+            let mut done = 0;
+            if let Some((left, size)) = self.item_before(end - 1)? {
+                let left_end = left + self.sectors_bytes(size);
+                if left_end > at {
+                    log::warn!("checksums of {at} to {end} were left behind by an extent");
+                    drop(shared);
+                    self.delete(trans, Logical(at), end - at)?;
+                    shared = self.layout.read();
+                    continue;
+                }
+                if left_end == at && size < self.item_max() {
+                    done = self.append(trans, left, at, sums)?;
+                }
+            }
             if done == 0 {
                 done = sums.len().min(self.item_max());
                 self.ctx
@@ -89,17 +103,8 @@ impl Csums {
         Ok(())
     }
 
-    /// Appends to the item that ends at `at`, if there is one with room. Returns the bytes taken.
-    fn append(&self, trans: &TransHandle, at: u64, sums: &[u8]) -> Result<usize> {
-        let Some(before) = at.checked_sub(1) else {
-            return Ok(0);
-        };
-        let found = self.item_before(before)?;
-        let Some((left, _)) = found.filter(|&(left, size)| {
-            left + self.sectors_bytes(size) == at && size < self.item_max()
-        }) else {
-            return Ok(0);
-        };
+    /// Appends to the item at `left`, which ended at `at`. Returns the bytes taken.
+    fn append(&self, trans: &TransHandle, left: u64, at: u64, sums: &[u8]) -> Result<usize> {
         let mut done = 0;
         self.ctx.update(trans, &self.root, &key(left), |data| {
             done = 0;
