@@ -7,6 +7,7 @@
 use super::committer::Committer;
 use crate::error::Result;
 use crate::sync::{Arc, Condvar, Mutex, Weak, thread};
+use crate::transaction::Phase;
 use std::time::{Duration, Instant};
 
 /// From so many heads on they are run without waiting for a commit.
@@ -102,9 +103,14 @@ impl Committer {
     }
 
     /// Writes the running transaction's dirty blocks: they become clean and may leave the cache.
-    /// Whoever changes one again copies it first.
+    /// Whoever changes one again copies it first, so a commit that brings the trees to rest is
+    /// left alone: it writes them in a moment.
     pub fn write_early(&self) -> Result<()> {
         let _turn = self.early.lock();
+        self.ctx.transactions.check()?;
+        if self.ctx.transactions.phase() == Phase::Blocking {
+            return Ok(());
+        }
         let running = self.ctx.transactions.running();
         let blocks = running.dirty_blocks.sorted();
         log::debug!(
@@ -134,6 +140,7 @@ fn run(committer: &Weak<Committer>, bell: &Bell, interval: Duration) {
         };
         if committer.ctx.transactions.check().is_err() {
             // Nothing will ever be written again: only the end is waited for.
+            committer.volume.hold_writes();
             drop(committer);
             bell.wait_for_stop();
             return;

@@ -23,6 +23,7 @@ use crate::sync::{Arc, Mutex, RwLock, Weak};
 use crate::transaction::{CommitGuard, TransHandle};
 use crate::units::{Generation, Logical};
 use crate::volume::Volume;
+use std::collections::BTreeMap;
 
 /// So many waiting heads are run before the critical section rather than in it.
 const HEADS_LEFT_FOR_CRITICAL: usize = 256;
@@ -42,6 +43,8 @@ pub struct CommitCounters {
     pub total_us: AtomicU64,
     /// Delayed-ref heads run.
     pub heads: AtomicU64,
+    /// Rounds of the fixpoint, summed.
+    pub rounds: AtomicU64,
 }
 
 /// Makes transactions durable. One for each filesystem that is open for writing.
@@ -179,6 +182,7 @@ impl Committer {
     /// Turns the mount read-only with the real cause, before a dropped guard does it without.
     pub(super) fn abort(&self, error: &Error) {
         self.ctx.transactions.abort(error.clone());
+        self.volume.hold_writes();
         if let Some(hooks) = self.hooks() {
             hooks.transaction_aborted(error);
         }
@@ -229,7 +233,8 @@ impl Committer {
     }
 
     /// The fixpoint: writing down what changed changes trees, until nothing is left to write.
-    /// It ends because each block is copied once in a transaction.
+    /// It ends because each block is copied once in a transaction: nothing is written early
+    /// meanwhile, which would have blocks copied again.
     fn settle(&self, trans: &TransHandle, superblock: &mut Superblock) -> Result<Vec<EmptyGroup>> {
         let (ctx, space) = (&*self.ctx, &self.ctx.space);
         let transaction = trans.transaction();
@@ -245,6 +250,7 @@ impl Committer {
             .iter()
             .map(|group| group.len * group.stripes.len() as u64)
             .sum();
+        let mut written = BTreeMap::new();
         loop {
             self.run_heads(trans, usize::MAX)?;
             for chunk in space.take_new_chunks() {
@@ -260,29 +266,45 @@ impl Committer {
             }
             self.trees.update_used(ctx, trans, space)?;
             for objectid in transaction.take_dirty_roots() {
-                self.write_root_item(trans, objectid)?;
+                self.write_root_item(trans, objectid, &mut written)?;
             }
+            // Relaxed: a statistic.
+            self.counters.rounds.fetch_add(1, Ordering::Relaxed);
             let at_rest = transaction.delayed_refs.is_empty()
                 && self.delta.is_empty()
                 && !space.has_new_chunks()
                 && !space.has_dirty_groups();
             if at_rest {
+                let mut stale = transaction.take_dirty_roots();
                 // The root tree's own moves are the superblock's business.
-                let moved = transaction.take_dirty_roots();
-                if moved
-                    .iter()
-                    .all(|&objectid| self.named.is_in_superblock(objectid))
-                {
+                stale.retain(|&objectid| !self.named.is_in_superblock(objectid));
+                stale.extend(self.grown_since(&written));
+                if stale.is_empty() {
                     return Ok(removed);
                 }
-                for objectid in moved {
-                    self.write_root_item(trans, objectid)?;
+                for objectid in stale {
+                    self.write_root_item(trans, objectid, &mut written)?;
                 }
             }
         }
     }
 
-    fn write_root_item(&self, trans: &TransHandle, objectid: u64) -> Result<()> {
+    /// Trees that got or lost blocks below a root that stayed where it was.
+    fn grown_since(&self, written: &BTreeMap<u64, u64>) -> Vec<u64> {
+        let grown = |(&objectid, &bytes): (&u64, &u64)| {
+            let root = self.ctx.roots.find(objectid)?;
+            (root.item().bytes_used.get() != bytes).then_some(objectid)
+        };
+        written.iter().filter_map(grown).collect()
+    }
+
+    /// Writes a tree's root item, and notes the bytes that it says the tree has.
+    fn write_root_item(
+        &self,
+        trans: &TransHandle,
+        objectid: u64,
+        written: &mut BTreeMap<u64, u64>,
+    ) -> Result<()> {
         if self.named.is_in_superblock(objectid) {
             return Ok(());
         }
@@ -290,6 +312,7 @@ impl Committer {
             return Ok(());
         };
         let item = root.item_for_commit();
+        written.insert(objectid, item.bytes_used.get());
         self.ctx
             .upsert(trans, &self.named.root, &root.key, item.as_bytes())
     }

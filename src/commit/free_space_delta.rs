@@ -44,7 +44,10 @@ impl FreeSpaceDelta {
     ) -> Result<()> {
         let (start, group_len, _) = space
             .group_range(at)
-            .filter(|&(start, group_len, _)| at.get() + len <= start + group_len)
+            .filter(|&(start, group_len, _)| {
+                let end = at.get().checked_add(len);
+                end.is_some_and(|end| end <= start + group_len)
+            })
             .ok_or_else(|| Error::corrupt_block(at, None, "the extent leaves its block group"))?;
         let mut groups = self.groups.lock();
         let delta = groups.entry(start).or_default();
