@@ -117,7 +117,13 @@ impl Committer {
             "{} dirty blocks are written before their commit",
             blocks.len()
         );
-        self.ctx.cache.write_out(&blocks, running.transid())
+        let written = self.ctx.cache.write_out(&blocks, running.transid())?;
+        // The list stays as long as what is dirty, however long the transaction is. Nothing new
+        // is at these addresses: what was written and freed is pinned until the commit.
+        for at in written {
+            running.dirty_blocks.remove(at);
+        }
+        Ok(())
     }
 }
 

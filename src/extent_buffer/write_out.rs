@@ -28,8 +28,9 @@ impl Cache {
     /// that another thread is writing. What was freed or written meanwhile is passed over; a
     /// block of the transaction after `upto` at an address that was freed is not touched.
     ///
-    /// After an error the blocks that it concerns are dirty again.
-    pub fn write_out(&self, blocks: &[Logical], upto: Generation) -> Result<()> {
+    /// Returns the blocks that it has written itself. After an error the blocks that it concerns
+    /// are dirty again.
+    pub fn write_out(&self, blocks: &[Logical], upto: Generation) -> Result<Vec<Logical>> {
         let mut sorted = blocks.to_vec();
         sorted.sort_unstable();
         sorted.dedup();
@@ -46,9 +47,13 @@ impl Cache {
                 .chunks(share)
                 .map(|part| scope.spawn(move || self.inner.write_out_run(part, upto)))
                 .collect();
-            let mut result = Ok(());
+            let mut result = Ok(Vec::with_capacity(sorted.len()));
             for part in parts {
-                result = result.and(part.join().unwrap_or_else(|panic| resume_unwind(panic)));
+                let part = part.join().unwrap_or_else(|panic| resume_unwind(panic));
+                result = result.and_then(|mut written| {
+                    written.extend(part?);
+                    Ok(written)
+                });
             }
             result
         })
@@ -61,10 +66,11 @@ struct Run<'a> {
     first: Logical,
     bytes: Vec<u8>,
     blocks: Vec<EbRef>,
+    written: Vec<Logical>,
 }
 
 impl Inner {
-    fn write_out_run(&self, sorted: &[Logical], upto: Generation) -> Result<()> {
+    fn write_out_run(&self, sorted: &[Logical], upto: Generation) -> Result<Vec<Logical>> {
         let mut result = Ok(());
         let mut busy = Vec::new();
         let mut run = Run::new(self);
@@ -73,9 +79,11 @@ impl Inner {
             if !run.takes(at) {
                 result = result.and(run.write());
             }
+            // Whether it is clean is asked under its lock: DIRTY may be turning into another
+            // thread's WRITEBACK just now, and a look from outside can miss both.
             if eb.is_under_writeback() {
                 busy.push(eb);
-            } else if eb.is_dirty() {
+            } else {
                 result = result.and(run.add(eb, upto, &mut busy));
             }
         }
@@ -84,20 +92,18 @@ impl Inner {
         // failed over there left its block dirty; here is the one who must know.
         for eb in busy {
             self.wait_writeback(eb.life());
-            if eb.is_dirty() {
-                let mut again = Vec::new();
-                result = result.and(run.add(eb, upto, &mut again));
-                result = result.and(run.write());
-                for eb in again {
-                    self.wait_writeback(eb.life());
-                    if eb.is_dirty() && eb.generation() <= upto {
-                        let words = format!("block {} could not be written", eb.bytenr());
-                        result = result.and(Err(Error::NoGoodCopy(words)));
-                    }
+            let mut again = Vec::new();
+            result = result.and(run.add(eb, upto, &mut again));
+            result = result.and(run.write());
+            for eb in again {
+                self.wait_writeback(eb.life());
+                if eb.is_dirty() && eb.generation() <= upto {
+                    let words = format!("block {} could not be written", eb.bytenr());
+                    result = result.and(Err(Error::NoGoodCopy(words)));
                 }
             }
         }
-        result
+        result.map(|()| std::mem::take(&mut run.written))
     }
 }
 
@@ -108,6 +114,7 @@ impl<'a> Run<'a> {
             first: Logical(0),
             bytes: Vec::new(),
             blocks: Vec::new(),
+            written: Vec::new(),
         }
     }
 
@@ -165,15 +172,32 @@ impl<'a> Run<'a> {
             .counters
             .writes
             .fetch_add(self.blocks.len() as u64, Ordering::Relaxed);
+        if result.is_ok() {
+            self.written.extend(self.blocks.iter().map(EbRef::bytenr));
+        }
+        self.end(result.is_ok());
+        self.bytes.clear();
+        result
+    }
+
+    /// Ends the blocks' WRITEBACK; those that didn't reach the disk are dirty again.
+    fn end(&mut self, written: bool) {
         for eb in self.blocks.drain(..) {
-            if result.is_err() && self.cache.rules().set_dirty(eb.life()) {
+            if !written && self.cache.rules().set_dirty(eb.life()) {
                 cache::account_dirty(eb.slot());
             }
             self.cache.rules().end_writeback(eb.life());
         }
-        self.bytes.clear();
         drop(self.cache.writeback_lock.lock());
         self.cache.writeback_ended.notify_all();
-        result
+    }
+}
+
+impl Drop for Run<'_> {
+    /// Nobody waits forever for a write that ended in a panic.
+    fn drop(&mut self) {
+        if !self.blocks.is_empty() {
+            self.end(false);
+        }
     }
 }

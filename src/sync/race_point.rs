@@ -54,6 +54,8 @@ points! {
     StaleSet = "stale-set",
     /// Reclaim has found a buffer unused and not under IO, and has not cleared its tree ref yet.
     ReclaimTested = "reclaim-tested",
+    /// Write-out is between DIRTY and WRITEBACK: a look from outside may see neither or both.
+    WritebackBegins = "writeback-begins",
     /// A drop is over.
     DropDone = "drop-done",
 }

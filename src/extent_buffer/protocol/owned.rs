@@ -93,6 +93,7 @@ impl Protocol for Owned {
 
     fn begin_writeback(&self, life: &Lifetime) -> bool {
         own(life, WRITEBACK);
+        life.stand_at(Point::WritebackBegins);
         if !disown(life, DIRTY) {
             disown(life, WRITEBACK);
             return false;

@@ -96,6 +96,7 @@ impl Protocol for Unfixed {
         if !life.test_and_clear(DIRTY) {
             return false;
         }
+        life.stand_at(Point::WritebackBegins);
         life.set(WRITEBACK);
         life.note(Event::WritebackBegun);
         true

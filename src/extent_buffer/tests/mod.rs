@@ -3,3 +3,5 @@
 mod disk;
 mod states;
 mod stress;
+#[cfg(feature = "race-lab")]
+mod windows;
