@@ -364,6 +364,8 @@ impl Committer {
         } = settled;
         self.ctx.cache.write_out(&blocks, transid)?;
         self.volume.flush()?;
+        // A buffer that a broken rule freed was not found, so not written either.
+        self.ctx.cache.check_whole()?;
         self.volume.write_superblocks(&mut superblock)?;
         self.volume.flush()?;
         *durable = superblock;

@@ -25,6 +25,8 @@ mod open_space;
 mod quota;
 mod roots;
 mod states;
+#[cfg(test)]
+mod tests;
 
 pub use committer::{CommitCounters, Committer};
 pub use csums::{CsumRun, Csums};

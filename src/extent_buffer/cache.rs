@@ -14,6 +14,7 @@ use super::protocol::{Kind, LookupPath, Protocol};
 use super::readahead::Readahead;
 use super::slots::{self, Rules, Slot};
 use super::violation::{Broken, Violation};
+use crate::error::{Error, Result};
 use crate::ondisk::Uuid;
 use crate::ondisk::check::CheckContext;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -174,9 +175,23 @@ impl Cache {
         &self.inner.counters
     }
 
+    /// An error once a rule of the buffers' lives was broken: a block's contents may be lost, and
+    /// a write-out that didn't find it has passed over it. To be asked before a superblock points
+    /// to what was written.
+    pub fn check_whole(&self) -> Result<()> {
+        // Relaxed: counted before the index forgets the block (Release), which is how a
+        // write-out misses it (Acquire).
+        match self.inner.counters.violations.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err(Error::Aborted(
+                "a rule of the tree block cache was broken, and contents are lost".into(),
+            )),
+        }
+    }
+
     /// Calls `hook` when dirty blocks come to fill half the bound, and again while they become
-    /// more. It runs on a thread that
-    /// holds tree locks: it may wake another thread, not write by itself.
+    /// more. It runs on a thread that holds tree locks: it may wake another thread, not write by
+    /// itself.
     pub fn on_dirty_pressure(&self, hook: impl Fn() + Send + Sync + 'static) {
         *self.inner.pressure.write() = Some(Arc::new(move |()| hook()));
     }
@@ -189,6 +204,15 @@ impl Cache {
 
     pub(super) fn find_or_insert(&self, at: Logical) -> EbRef {
         self.inner.find_or_insert(at)
+    }
+
+    /// Frees the buffer at `at` whoever owns it, as a broken rule would.
+    #[cfg(test)]
+    pub(crate) fn lose(&self, at: Logical) {
+        let eb = self.find(at).expect("only what is there can be lost");
+        while eb.refs() > 1 {
+            let _ = eb.slot().rules().put(eb.life());
+        }
     }
 }
 
@@ -283,13 +307,18 @@ impl Inner {
     /// The last count is gone: `btrfs_release_extent_buffer`.
     fn release(&self, slot: &'static Slot) {
         let (bytenr, flags) = (slot.life.bytenr(), slot.life.flags());
+        let broken = flags.0 & UNDER_IO != 0;
+        slot.life.note(super::events::Event::Freed);
+        if broken {
+            // Before the index forgets it: a write-out that misses the block finds the rule
+            // broken afterwards (`Cache::check_whole`), and no superblock points to it.
+            self.report(slot, Broken::FreedUnderIo);
+        }
         if self.index.remove(bytenr, slot.id()) {
             self.live.fetch_sub(1, Ordering::Relaxed);
         }
         self.eviction.forget(bytenr, slot.id());
-        slot.life.note(super::events::Event::Freed);
-        if flags.0 & UNDER_IO != 0 {
-            self.report(slot, Broken::FreedUnderIo);
+        if broken {
             if flags.0 & DIRTY != 0 {
                 self.dirty.fetch_sub(1, Ordering::Relaxed);
             }
@@ -365,6 +394,11 @@ pub(super) fn release(slot: &'static Slot) {
 pub(super) fn report_underflow(slot: &'static Slot) {
     if let Some(cache) = slot.home() {
         cache.report(slot, Broken::CountUnderflow);
+    }
+    // The slot's next life must not inherit it.
+    let rules = slot.rules();
+    if rules.refs(&slot.life) != 0 {
+        rules.get(&slot.life);
     }
 }
 

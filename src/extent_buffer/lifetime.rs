@@ -6,8 +6,8 @@
 //!
 //! Orders are those of the kernel's primitives, which the 2013–2015 rules were written with:
 //! `atomic_read`, `test_bit`, `set_bit`, `clear_bit`, `atomic_inc` and `atomic_dec` order
-//! nothing by themselves; `atomic_inc_not_zero`, `atomic_dec_and_test`, `test_and_set_bit` and
-//! `test_and_clear_bit` are full barriers. On x86-64 every one of them that writes is a locked
+//! nothing by themselves; `atomic_inc_not_zero`, `atomic_cmpxchg`, `atomic_dec_and_test`,
+//! `test_and_set_bit` and `test_and_clear_bit` are full barriers. On x86-64 every one of them that writes is a locked
 //! instruction and so a full barrier; a model chooses with [`Cpu`] whether that is granted.
 
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -204,9 +204,10 @@ impl Lifetime {
         // SeqCst on x86-64 is the locked instruction itself; elsewhere the fences of `ordered`
         // make it full. Acquire pairs with the Release in begin().
         self.ordered(|| {
+            // Wrapping: a count that was dropped below 0 is reported, and never a panic.
             self.refs
                 .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |refs| {
-                    (refs != 0).then(|| refs + 1)
+                    (refs != 0).then(|| refs.wrapping_add(1))
                 })
                 .is_ok()
         })
@@ -233,15 +234,16 @@ impl Lifetime {
         self.ordered(|| self.refs.fetch_sub(1, Ordering::SeqCst))
     }
 
-    /// Gives up a count without a lock while the count is over `floor`; false when it isn't.
+    /// Gives up a count without a lock while the count is over `floor`; false when it isn't
+    /// (`atomic_cmpxchg`, a full barrier).
     #[inline]
     pub fn decrement_above(&self, floor: u32) -> bool {
         let mut refs = self.refs.load(Ordering::Relaxed);
         while refs > floor {
-            // AcqRel: as decrement.
-            match self.locked(|| {
+            // SeqCst: as increment_not_zero.
+            match self.ordered(|| {
                 self.refs
-                    .compare_exchange_weak(refs, refs - 1, Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange_weak(refs, refs - 1, Ordering::SeqCst, Ordering::Relaxed)
             }) {
                 Ok(_) => return true,
                 Err(now) => refs = now,

@@ -25,6 +25,8 @@ pub struct Disk {
     pub writes: Mutex<Vec<usize>>,
     /// Writes fail while this is set.
     pub broken: AtomicBool,
+    /// Writes panic while this is set.
+    pub panics: AtomicBool,
 }
 
 impl Disk {
@@ -120,6 +122,7 @@ impl Backing for OnDisk {
         if self.0.broken.load(Ordering::Relaxed) {
             return Err(Error::NoGoodCopy("planned failure".into()));
         }
+        assert!(!self.0.panics.load(Ordering::Relaxed), "planned panic");
         self.0.writes.lock().push(blocks.len());
         let mut there = self.0.blocks.lock();
         for (n, block) in blocks.chunks(NODESIZE as usize).enumerate() {

@@ -1,5 +1,6 @@
 //! Tests of the cache over a disk in memory.
 
+mod broken;
 mod disk;
 mod states;
 mod stress;
