@@ -13,6 +13,7 @@ use super::node::move_ptrs;
 use super::path::{Guard, Path};
 use super::roots::{Root, RootNode};
 use crate::error::{Error, Result};
+use crate::extent_buffer::WriteGuard;
 use crate::ondisk::tree_block::{self, leaf, leaf_data_size, node, node_ptrs_max, nritems};
 use crate::transaction::TransHandle;
 
@@ -23,13 +24,12 @@ impl TreeContext {
     }
 
     /// Takes the pointer that the path follows at `level` out of its node, after its child was
-    /// emptied; a node that loses its last pointer is taken out and freed as well.
+    /// emptied; a node that loses its last pointer is taken out as well. The caller frees what is
+    /// `emptied` when it has let go of the path.
     pub(super) fn unlink_child(
-        &self,
-        trans: &TransHandle,
-        root: &Root,
         path: &mut Path,
         level: u8,
+        emptied: &mut Vec<WriteGuard>,
     ) -> Result<()> {
         let is_root = level == path.root_level;
         let (block, slot) = path.writable(level)?;
@@ -37,12 +37,8 @@ impl TreeContext {
             // A root with one child is lowered before anything below it is deleted.
             (1, _) if is_root => Err(Error::corrupt("the last pointer of a root")),
             (1, _) => {
-                self.unlink_child(trans, root, path, level + 1)?;
-                if let Some(held) = path.take(level)
-                    && let Guard::Write(emptied) = held.guard
-                {
-                    self.free_emptied(trans, root, emptied);
-                }
+                Self::unlink_child(path, level + 1, emptied)?;
+                emptied.extend(path.take_write(level));
                 Ok(())
             }
             (_, 0) => {
@@ -62,12 +58,14 @@ impl TreeContext {
     }
 
     /// Offers the items of a small leaf to its left sibling, or takes those of its right one.
-    /// The parent is held; the path's leaf is used up.
+    /// The parent is held; the path's leaf is used up. The caller frees what is `emptied` when it
+    /// has let go of the path.
     pub(super) fn merge_leaf(
         &self,
         trans: &TransHandle,
         root: &Root,
         path: &mut Path,
+        emptied: &mut Vec<WriteGuard>,
     ) -> Result<()> {
         let most = leaf_data_size(self.nodesize) as usize / 8 * 7;
         let (block, _) = path.leaf()?;
@@ -83,11 +81,7 @@ impl TreeContext {
             move_items(block, 0, count, &mut left, end);
             let (parent, slot) = path.writable(1)?;
             node::delete(parent, slot, 1);
-            if let Some(held) = path.take(0)
-                && let Guard::Write(emptied) = held.guard
-            {
-                self.free_emptied(trans, root, emptied);
-            }
+            emptied.extend(path.take_write(0));
             return Ok(());
         }
         let (parent, slot) = path.writable(1)?;
@@ -101,7 +95,7 @@ impl TreeContext {
             move_items(&mut right, 0, count, block, end);
             let (parent, slot) = path.writable(1)?;
             node::delete(parent, slot + 1, 1);
-            self.free_emptied(trans, root, right);
+            emptied.push(right);
         }
         Ok(())
     }
@@ -146,9 +140,7 @@ impl TreeContext {
                     let (parent, _) = path.writable(level + 1)?;
                     node::delete(parent, slot, 1);
                     path.level(level + 1).slot = sibling_slot;
-                    if let Some(held) = path.take(level)
-                        && let Guard::Write(emptied) = held.guard
-                    {
+                    if let Some(emptied) = path.take_write(level) {
                         self.free_emptied(trans, root, emptied);
                     }
                     path.hold(Guard::Write(sibling));
@@ -198,9 +190,7 @@ impl TreeContext {
             level: tree_block::level(&child),
         });
         trans.transaction().add_dirty_root(root.objectid);
-        if let Some(held) = path.take(level)
-            && let Guard::Write(top) = held.guard
-        {
+        if let Some(top) = path.take_write(level) {
             self.free_emptied(trans, root, top);
         }
         path.root_level = path.hold(Guard::Write(child));

@@ -8,7 +8,7 @@ use super::TreeContext;
 use super::balance::becomes_small;
 use super::descend::{Plan, Purpose};
 use super::leaf::used;
-use super::path::{Guard, Path};
+use super::path::Path;
 use super::roots::Root;
 use crate::error::Result;
 use crate::ondisk::key::Key;
@@ -108,23 +108,26 @@ impl TreeContext {
         mut path: Path,
         slot: usize,
     ) -> Result<()> {
+        let mut emptied = Vec::new();
         let (block, _) = path.leaf()?;
         if nritems(block) == 0 {
-            self.unlink_child(trans, root, &mut path, 1)?;
-            if let Some(held) = path.take(0)
-                && let Guard::Write(emptied) = held.guard
-            {
-                self.free_emptied(trans, root, emptied);
+            Self::unlink_child(&mut path, 1, &mut emptied)?;
+            emptied.extend(path.take_write(0));
+        } else {
+            let small = used(block) < self.small_leaf_bytes();
+            if slot == 0 {
+                let low_key = leaf::item_key(block, 0);
+                Self::fix_low_keys(&mut path, 1, &low_key)?;
             }
-            return Ok(());
+            if small && let Err(error) = self.merge_leaf(trans, root, &mut path, &mut emptied) {
+                log::warn!("leaves of tree {} stay small: {error}", root.objectid);
+            }
         }
-        let small = used(block) < self.small_leaf_bytes();
-        if slot == 0 {
-            let low_key = leaf::item_key(block, 0);
-            Self::fix_low_keys(&mut path, 1, &low_key)?;
-        }
-        if small && let Err(error) = self.merge_leaf(trans, root, &mut path) {
-            log::warn!("leaves of tree {} stay small: {error}", root.objectid);
+        // Nothing leads to them any more. As in `btrfs_del_leaf`, the levels above are let go
+        // first: others go on there while the blocks are given back.
+        drop(path);
+        for block in emptied {
+            self.free_emptied(trans, root, block);
         }
         Ok(())
     }

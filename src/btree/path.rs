@@ -77,6 +77,14 @@ impl Path {
         self.levels.get_mut(level as usize)?.take()
     }
 
+    /// Takes a write-locked block out.
+    pub(super) fn take_write(&mut self, level: u8) -> Option<WriteGuard> {
+        match self.take(level)?.guard {
+            Guard::Write(guard) => Some(guard),
+            Guard::Read(_) => None,
+        }
+    }
+
     pub(super) fn get(&self, level: u8) -> Option<&Level> {
         self.levels.get(level as usize)?.as_ref()
     }
