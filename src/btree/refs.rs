@@ -65,6 +65,7 @@ impl TreeContext {
         let extents = self.roots.get(self, EXTENT_TREE_OBJECTID)?;
         let waiting = &trans.transaction().delayed_refs;
         'again: loop {
+            let before = waiting.peek(at);
             for (i, key) in keys.iter().enumerate() {
                 let found = self.read_leaf(&extents, key, false)?;
                 let item = match tree_block::search(&found.guard, key) {
@@ -74,7 +75,15 @@ impl TreeContext {
                 };
                 // Under the leaf's lock: the runner of this extent's head can't be changing it.
                 let known = item.map(|item| (item.refs.get(), item.flags.get()));
-                let (delta, flags) = match waiting.peek(at) {
+                let now = waiting.peek(at);
+                // An item that was inserted between the looks for two keys is missed by both;
+                // its head can't look the same before and after.
+                if known.is_none() && now != before {
+                    drop(found);
+                    waiting.wait_until_run(at);
+                    continue 'again;
+                }
+                let (delta, flags) = match now {
                     Pending::None => (0, 0),
                     Pending::Waiting {
                         delta,

@@ -212,11 +212,13 @@ impl Bench {
         commit.finish();
     }
 
-    /// Writes what is dirty now, as memory pressure does.
+    /// Writes what is dirty now, as memory pressure does: beside writers and commits.
     pub fn write_early(&self) {
-        let trans = self.join();
-        let dirty = trans.transaction().dirty_blocks.sorted();
-        self.ctx.cache.write_out(&dirty, trans.transid()).unwrap();
+        let running = self.ctx.transactions.running();
+        let dirty = running.dirty_blocks.sorted();
+        for at in self.ctx.cache.write_out(&dirty, running.transid()).unwrap() {
+            running.dirty_blocks.remove(at);
+        }
     }
 
     /// The items of a tree as a mount after a crash would find them: from the disk alone, by the

@@ -82,9 +82,17 @@ fn storm(nodesize: u32, cache_blocks: u64, protocol: Kind, rounds: u64, ids: u64
             while !stop.load(Ordering::Relaxed) {
                 bench.commit();
                 thread::sleep(Duration::from_millis(3));
-                bench.write_early();
                 // And refs that are run while writers queue more.
                 bench.run_refs(&bench.join());
+            }
+        })
+    };
+    let early = {
+        let (bench, stop) = (bench.clone(), stop.clone());
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                bench.write_early();
+                thread::sleep(Duration::from_millis(2));
             }
         })
     };
@@ -100,6 +108,7 @@ fn storm(nodesize: u32, cache_blocks: u64, protocol: Kind, rounds: u64, ids: u64
     }
     stop.store(true, Ordering::Relaxed);
     committer.join().unwrap();
+    early.join().unwrap();
     bench.commit();
     bench.verify();
     assert_eq!(bench.items_after_a_crash(5), bench.items(&bench.root(5)));
@@ -128,6 +137,31 @@ fn a_small_tree_grows_and_shrinks_under_everybodys_feet() {
     for protocol in protocols() {
         storm(4096, 200, protocol, 6000, 12);
     }
+}
+
+/// A block's item is looked for under two keys, new and old style; it is inserted while another
+/// thread is between the two looks.
+#[test]
+fn references_are_seen_while_they_move_to_the_extent_tree() {
+    let bench = Bench::new(4096, 4000, Kind::BUILD);
+    let root = bench.root(5);
+    let until = Instant::now() + Duration::from_millis(700);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while Instant::now() < until {
+                bench.run_refs(&bench.join());
+            }
+        });
+        while Instant::now() < until {
+            let trans = bench.join();
+            let block = bench.ctx.new_block(&trans, &root, 0, Key::MIN).unwrap();
+            for _ in 0..20 {
+                let info = bench.ctx.tree_block_info(&trans, block.bytenr(), 0);
+                assert_eq!(info.unwrap().map(|info| info.refs), Some(1));
+            }
+            bench.ctx.free_block(&trans, &root, block, true);
+        }
+    });
 }
 
 #[test]
