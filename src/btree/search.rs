@@ -55,10 +55,16 @@ impl TreeContext {
                 Err(_) if root.node() != node => continue,
                 Err(error) => return Err(error),
             };
+            // The root may move while its lock is waited for, and its block become one of
+            // another tree whose holder waits for what our caller holds.
+            let still_root = |_: &EbRef| root.node() == node;
             let guard = match write_level {
-                Some(level) if node.level <= level => Guard::Write(eb.write()),
-                _ => Guard::Read(eb.read()),
+                Some(level) if node.level <= level => {
+                    eb.into_write_while(still_root).map(Guard::Write)
+                }
+                _ => eb.into_read_while(still_root).map(Guard::Read),
             };
+            let Some(guard) = guard else { continue };
             // Whoever moves the root holds this lock: still named means still the root.
             if root.node() == node {
                 check_child(&expect, &guard)?;

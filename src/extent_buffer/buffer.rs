@@ -3,6 +3,7 @@
 //! Owns: the count. Never: the lock on the bytes, which the guards hold.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::cache;
 use super::flags::{DIRTY, Flags, STALE, UPTODATE, WRITEBACK};
@@ -12,6 +13,9 @@ use super::protocol::{Protocol, Put};
 use super::slots::Slot;
 use crate::sync::race_point::Point;
 use crate::units::{Generation, Logical};
+
+/// How long a lock is waited for before the reason to want it is looked at again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A counted handle on a tree block in the cache. While it exists, the buffer keeps its
 /// address; the contents are read and written under the buffer's lock.
@@ -112,6 +116,32 @@ impl EbRef {
     #[inline]
     pub fn into_write(self) -> WriteGuard {
         WriteGuard::new(self.slot.bytes.write(), self)
+    }
+
+    /// [`Self::into_read`] for a caller who holds other locks and found the buffer by a pointer
+    /// that may be out of date: `wanted` is asked again and again while the lock is taken, so
+    /// that a wait for somebody who waits for the caller ends. `None`: no longer wanted.
+    pub fn into_read_while(self, wanted: impl Fn(&Self) -> bool) -> Option<ReadGuard> {
+        loop {
+            if let Some(bytes) = self.slot.bytes.try_read_for(ASK_AGAIN) {
+                return Some(ReadGuard::new(bytes, self));
+            }
+            if !wanted(&self) {
+                return None;
+            }
+        }
+    }
+
+    /// [`Self::into_write`] in the same way.
+    pub fn into_write_while(self, wanted: impl Fn(&Self) -> bool) -> Option<WriteGuard> {
+        loop {
+            if let Some(bytes) = self.slot.bytes.try_write_for(ASK_AGAIN) {
+                return Some(WriteGuard::new(bytes, self));
+            }
+            if !wanted(&self) {
+                return None;
+            }
+        }
     }
 
     /// [`Self::read`] if nobody writes just now.

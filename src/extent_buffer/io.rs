@@ -72,7 +72,15 @@ impl Cache {
 impl Inner {
     #[cold]
     fn fill(&self, eb: EbRef, expect: &Expect) -> Result<EbRef> {
-        let mut block = eb.into_write();
+        // A pointer that lies may name a block that someone holds who waits for the caller.
+        let wanted = |eb: &EbRef| !eb.is_uptodate() || is_expected(eb, expect);
+        let Some(mut block) = eb.into_write_while(wanted) else {
+            return Err(Error::corrupt_block(
+                expect.at,
+                None,
+                "is in use as another block than its parent says",
+            ));
+        };
         if !block.eb().is_uptodate() {
             let life = block.eb().life();
             life.set(READING);
