@@ -166,11 +166,13 @@ impl Drop for CommitGuard {
         if self.done {
             return;
         }
-        self.shared.state.lock().phase = Phase::Running;
-        // Keeps an earlier, more telling error, and wakes everybody.
+        // First the abort (which keeps an earlier, more telling error): whoever got in between
+        // would find trees that are only half brought to rest, and could commit them.
         self.shared.abort(Error::Aborted(format!(
             "the commit of transaction {} failed",
             self.transaction.transid()
         )));
+        self.shared.state.lock().phase = Phase::Running;
+        self.shared.changed.notify_all();
     }
 }
