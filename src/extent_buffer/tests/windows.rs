@@ -1,6 +1,7 @@
 //! Threads held in a window of the rules, while another comes by.
 
 use super::disk::*;
+use crate::extent_buffer::Kind;
 use crate::sync::race_point::{Point, RaceHook, Seen, install_hook, remove_hook};
 use crate::sync::thread;
 use crate::sync::{Arc, Condvar, Mutex};
@@ -67,7 +68,8 @@ impl Gate {
 /// took the block for clean, its superblock could be on the disk before the block is.
 #[test]
 fn a_commit_waits_for_a_block_that_another_thread_begins_to_write() {
-    for kind in kinds() {
+    // In one word the two flags change in one step.
+    for kind in kinds().into_iter().filter(|it| *it != Kind::PackedWord) {
         let disk = Disk::with_leaves([], 0);
         let cache = disk.cache(16, kind);
         drop(cache.create(Logical(AT), G, 5, 0).unwrap());
