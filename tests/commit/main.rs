@@ -5,6 +5,7 @@ mod extents;
 mod faults;
 mod gated;
 mod hostile;
+mod recording;
 mod scribe;
 mod write_order;
 

@@ -1,0 +1,240 @@
+//! A device that remembers, and the states that a power cut can leave of what it remembers.
+//!
+//! The model: a flush closes an epoch. Of closed epochs every write is there; of the open one any
+//! subset is, in any order, and one write may be torn at a sector. A [`Recording`] knows nothing of
+//! btrfs: a judge is given each [`CrashState`] with what had been acknowledged by then.
+
+use btrfuse::volume::{BlockDevice, MemoryDevice};
+use btrfuse_test_support::Rng;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+/// What a device can tear a write at.
+const SECTOR: usize = 512;
+
+/// What happened, in order.
+pub enum Event {
+    /// Bytes went to the device.
+    Write(u64, Vec<u8>),
+    /// All writes before are durable.
+    Flush,
+    /// The program was told that everything up to this generation is durable.
+    Acknowledged(u64),
+}
+
+/// A device that records what is written through it.
+pub struct Recorder {
+    inner: Arc<MemoryDevice>,
+    events: Mutex<Vec<Event>>,
+}
+
+/// What was recorded over what was there before.
+pub struct Recording {
+    base: MemoryDevice,
+    pub events: Vec<Event>,
+}
+
+/// One thing that a power cut could leave.
+pub struct CrashState {
+    /// The device's content.
+    pub device: MemoryDevice,
+    /// The newest generation that had been acknowledged.
+    pub acknowledged: u64,
+    /// Where the cut was and what it left, for people.
+    pub what: String,
+}
+
+impl Recorder {
+    /// Over a copy of `base`.
+    pub fn over(base: &MemoryDevice) -> Self {
+        Self {
+            inner: Arc::new(base.clone()),
+            events: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// A commit up to this generation has returned.
+    pub fn acknowledge(&self, generation: u64) {
+        let event = Event::Acknowledged(generation);
+        self.events.lock().unwrap().push(event);
+    }
+
+    /// Ends the recording; `base` is what it began with.
+    pub fn finish(self, base: MemoryDevice) -> Recording {
+        Recording {
+            base,
+            events: self.events.into_inner().unwrap(),
+        }
+    }
+}
+
+impl BlockDevice for Recorder {
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.inner.read_at(at, buf)
+    }
+
+    fn write_at(&self, at: u64, buf: &[u8]) -> io::Result<()> {
+        // Recorded before it is done: who flushes afterwards finds it in the list.
+        let event = Event::Write(at, buf.to_vec());
+        self.events.lock().unwrap().push(event);
+        self.inner.write_at(at, buf)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.events.lock().unwrap().push(Event::Flush);
+        Ok(())
+    }
+
+    fn discard(&self, _at: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+}
+
+/// Which writes of the open epoch there are.
+enum Subset {
+    All,
+    AllBut(usize),
+    Only(usize),
+    Some,
+    Torn,
+}
+
+impl Recording {
+    /// The content after the first `cut` events, nothing lost.
+    pub fn whole(&self, cut: usize) -> MemoryDevice {
+        let device = self.base.clone();
+        for event in &self.events[..cut] {
+            apply(&device, event);
+        }
+        device
+    }
+
+    /// Visits, for each epoch, its beginning and its end, every state that lacks one of its writes
+    /// or has only one (of up to `singles` of them), and `random` subsets in random order, the last
+    /// write torn in half of them. Returns how many there were.
+    pub fn visit(
+        &self,
+        rng: &mut Rng,
+        singles: usize,
+        random: usize,
+        mut judge: impl FnMut(CrashState),
+    ) -> usize {
+        let mut visited = 0;
+        let mut acknowledged = 0;
+        let closed = self.base.clone();
+        let mut from = 0;
+        while from <= self.events.len() {
+            let rest = &self.events[from..];
+            let len = rest.iter().position(|it| matches!(it, Event::Flush));
+            let to = from + len.unwrap_or(rest.len());
+            let writes: Vec<usize> = (from..to)
+                .filter(|&i| matches!(self.events[i], Event::Write(..)))
+                .collect();
+            let mut subsets = vec![Subset::All];
+            for _ in 0..singles.min(writes.len()) {
+                subsets.push(Subset::AllBut(rng.below(writes.len() as u64) as usize));
+                subsets.push(Subset::Only(rng.below(writes.len() as u64) as usize));
+            }
+            if !writes.is_empty() {
+                subsets.extend((0..random).map(|n| {
+                    if n % 2 == 0 {
+                        Subset::Some
+                    } else {
+                        Subset::Torn
+                    }
+                }));
+            }
+            // What was told before the epoch's end is held against the whole epoch's end only:
+            // an earlier cut came before it was told.
+            for subset in subsets {
+                let state = self.state(&closed, &writes, &subset, rng);
+                let told = match subset {
+                    Subset::All => self.told(from, to, acknowledged),
+                    _ => acknowledged,
+                };
+                visited += 1;
+                judge(CrashState {
+                    device: state.0,
+                    acknowledged: told,
+                    what: format!("events {from} to {to}: {}", state.1),
+                });
+            }
+            for event in &self.events[from..to] {
+                apply(&closed, event);
+            }
+            acknowledged = self.told(from, to, acknowledged);
+            from = to + 1;
+        }
+        visited
+    }
+
+    fn told(&self, from: usize, to: usize, before: u64) -> u64 {
+        let told = self.events[from..to]
+            .iter()
+            .filter_map(|event| match event {
+                Event::Acknowledged(generation) => Some(*generation),
+                _ => None,
+            });
+        told.max().unwrap_or(0).max(before)
+    }
+
+    fn state(
+        &self,
+        closed: &MemoryDevice,
+        writes: &[usize],
+        subset: &Subset,
+        rng: &mut Rng,
+    ) -> (MemoryDevice, String) {
+        let device = closed.clone();
+        let (mut kept, mut torn) = (writes.to_vec(), None);
+        let words = match *subset {
+            Subset::All => format!("all {} writes", writes.len()),
+            Subset::AllBut(lost) => {
+                kept.remove(lost);
+                format!("without event {}", writes[lost])
+            }
+            Subset::Only(one) => {
+                kept = vec![writes[one]];
+                format!("only event {}", writes[one])
+            }
+            Subset::Some | Subset::Torn => {
+                // A cut somewhere in the epoch; of what came before it, a part.
+                let cut = rng.below(writes.len() as u64) as usize;
+                kept.truncate(cut);
+                kept.retain(|_| !rng.one_in(3));
+                for i in (1..kept.len()).rev() {
+                    kept.swap(i, rng.below(i as u64 + 1) as usize);
+                }
+                if matches!(subset, Subset::Torn) {
+                    torn = Some(writes[cut]);
+                }
+                format!("events {kept:?}, torn {torn:?}")
+            }
+        };
+        for i in kept {
+            apply(&device, &self.events[i]);
+        }
+        if let Some(i) = torn
+            && let Event::Write(at, bytes) = &self.events[i]
+        {
+            let sectors = (bytes.len() / SECTOR) as u64;
+            let len = rng.below(sectors + 1) as usize * SECTOR;
+            device.write_at(*at, &bytes[..len]).unwrap();
+        }
+        (device, words)
+    }
+}
+
+fn apply(device: &MemoryDevice, event: &Event) {
+    if let Event::Write(at, bytes) = event {
+        device.write_at(*at, bytes).unwrap();
+    }
+}
