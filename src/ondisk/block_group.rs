@@ -1,7 +1,6 @@
 //! Block groups: how much of a chunk is used; kinds and profiles.
 
 use super::{U64, disk_struct};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Holds file data.
 pub const BLOCK_GROUP_DATA: u64 = 1 << 0;
@@ -39,32 +38,19 @@ pub const BLOCK_GROUP_PROFILE_MASK: u64 = BLOCK_GROUP_RAID0
 /// Stands for SINGLE where a profile bit is needed (balance filters only).
 pub const AVAIL_ALLOC_BIT_SINGLE: u64 = 1 << 48;
 
-/// `struct btrfs_block_group_item`: use of a block group. The key is (start, BLOCK_GROUP_ITEM,
-/// length).
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct BlockGroupItem {
-    /// Bytes allocated.
-    pub used: U64,
-    /// Always 256.
-    pub chunk_objectid: U64,
-    /// `BLOCK_GROUP_*`, the same as the chunk's type.
-    pub flags: U64,
+disk_struct! {
+    /// `struct btrfs_block_group_item`: use of a block group. The key is (start, BLOCK_GROUP_ITEM,
+    /// length).
+    #[derive(Copy, Debug)]
+    pub struct BlockGroupItem, 24 bytes {
+        /// Bytes allocated.
+        0 => used: U64,
+        /// Always 256.
+        8 => chunk_objectid: U64,
+        /// `BLOCK_GROUP_*`, the same as the chunk's type.
+        16 => flags: U64,
+    }
 }
-
-disk_struct!(BlockGroupItem, 24);
 
 /// The usual name of a profile (`SINGLE` where no bit is set).
 pub const fn profile_name(flags: u64) -> &'static str {

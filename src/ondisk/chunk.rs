@@ -2,36 +2,23 @@
 
 use super::{DiskKey, Key, U16, U32, U64, Uuid, disk_struct};
 use crate::units::{DevId, Physical};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// The only stripe length there is (`BTRFS_STRIPE_LEN`).
 pub const STRIPE_LEN: u64 = 64 * 1024;
 
-/// `struct btrfs_stripe`: one device range of a chunk.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct Stripe {
-    /// The device.
-    pub devid: U64,
-    /// Where the range starts on it.
-    pub offset: U64,
-    /// The device's uuid.
-    pub dev_uuid: Uuid,
+disk_struct! {
+    /// `struct btrfs_stripe`: one device range of a chunk.
+    #[derive(Copy, Debug)]
+    pub struct Stripe, 32 bytes {
+        /// The device.
+        0 => devid: U64,
+        /// Where the range starts on it.
+        8 => offset: U64,
+        /// The device's uuid.
+        16 => dev_uuid: Uuid,
+    }
 }
-
-disk_struct!(Stripe, 32);
 
 impl Stripe {
     /// Device and offset.
@@ -40,44 +27,31 @@ impl Stripe {
     }
 }
 
-/// `struct btrfs_chunk` without its stripes, which follow. The key is (256, CHUNK_ITEM, logical
-/// address).
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct Chunk {
-    /// Logical bytes.
-    pub length: U64,
-    /// The extent tree (2).
-    pub owner: U64,
-    /// Always 64 KiB.
-    pub stripe_len: U64,
-    /// `BLOCK_GROUP_*` (`type` in the uapi).
-    pub kind: U64,
-    /// Always 64 KiB, once the stripe length.
-    pub io_align: U32,
-    /// Always 64 KiB, once the stripe length.
-    pub io_width: U32,
-    /// The sector size.
-    pub sector_size: U32,
-    /// Stripes that follow.
-    pub num_stripes: U16,
-    /// 2 in RAID10, else 1 (or 0 in old images).
-    pub sub_stripes: U16,
+disk_struct! {
+    /// `struct btrfs_chunk` without its stripes, which follow. The key is (256, CHUNK_ITEM, logical
+    /// address).
+    #[derive(Copy, Debug)]
+    pub struct Chunk, 48 bytes {
+        /// Logical bytes.
+        0 => length: U64,
+        /// The extent tree (2).
+        8 => owner: U64,
+        /// Always 64 KiB.
+        16 => stripe_len: U64,
+        /// `BLOCK_GROUP_*` (`type` in the uapi).
+        24 => kind: U64,
+        /// Always 64 KiB, once the stripe length.
+        32 => io_align: U32,
+        /// Always 64 KiB, once the stripe length.
+        36 => io_width: U32,
+        /// The sector size.
+        40 => sector_size: U32,
+        /// Stripes that follow.
+        44 => num_stripes: U16,
+        /// 2 in RAID10, else 1 (or 0 in old images).
+        46 => sub_stripes: U16,
+    }
 }
-
-disk_struct!(Chunk, 48);
 
 impl Chunk {
     /// Bytes of a chunk item with `num_stripes` stripes.

@@ -1,7 +1,6 @@
 //! Directory entries and extended attributes: both are `struct btrfs_dir_item` with bytes behind.
 
 use super::{DiskKey, Key, NAME_LEN_MAX, U16, U64, disk_struct};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Unknown file type (never written).
 pub const FT_UNKNOWN: u8 = 0;
@@ -40,37 +39,24 @@ pub const fn file_type_of_mode(mode: u32) -> u8 {
     }
 }
 
-/// `struct btrfs_dir_item`: one entry; name and data follow, and in DIR_ITEM and XATTR_ITEM
-/// further entries whose names have the same hash.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct DirItem {
-    /// The inode's key, or the ROOT_ITEM's of a subvolume (offset: all ones, or its transid for
-    /// snapshots); zero for attributes.
-    pub location: DiskKey,
-    /// The transaction that made the entry.
-    pub transid: U64,
-    /// Bytes of data, an attribute's value.
-    pub data_len: U16,
-    /// Bytes of name.
-    pub name_len: U16,
-    /// `FT_*` (`type` in the uapi).
-    pub kind: u8,
+disk_struct! {
+    /// `struct btrfs_dir_item`: one entry; name and data follow, and in DIR_ITEM and XATTR_ITEM
+    /// further entries whose names have the same hash.
+    #[derive(Copy, Debug)]
+    pub struct DirItem, 30 bytes {
+        /// The inode's key, or the ROOT_ITEM's of a subvolume (offset: all ones, or its transid for
+        /// snapshots); zero for attributes.
+        0 => location: DiskKey,
+        /// The transaction that made the entry.
+        17 => transid: U64,
+        /// Bytes of data, an attribute's value.
+        25 => data_len: U16,
+        /// Bytes of name.
+        27 => name_len: U16,
+        /// `FT_*` (`type` in the uapi).
+        29 => kind: u8,
+    }
 }
-
-disk_struct!(DirItem, 30);
 
 impl DirItem {
     /// The bytes of one entry with name and data, to be made an item or appended to one.
@@ -163,27 +149,14 @@ impl<'d> Iterator for DirEntries<'d> {
     }
 }
 
-/// `struct btrfs_dir_log_item`: the end of a logged directory range.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct DirLogItem {
-    /// The last index that the log speaks for; the key's offset is the first.
-    pub end: U64,
+disk_struct! {
+    /// `struct btrfs_dir_log_item`: the end of a logged directory range.
+    #[derive(Copy, Debug)]
+    pub struct DirLogItem, 8 bytes {
+        /// The last index that the log speaks for; the key's offset is the first.
+        0 => end: U64,
+    }
 }
-
-disk_struct!(DirLogItem, 8);
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,47 @@
-//! What every on-disk struct has: its size, proved, and careful access to it in a byte slice.
+//! What every on-disk struct has: its size and every field's offset, proved when it is compiled,
+//! and careful access to it in a byte slice.
 
-/// Gives a struct `SIZE` (asserted), `read`, `read_mut` and `zeroed`.
+/// Declares a struct of the format.
+///
+/// ```text
+/// disk_struct! {
+///     /// `struct btrfs_dir_log_item`: …
+///     #[derive(Copy, Debug)]
+///     pub struct DirLogItem, 8 bytes {
+///         /// …
+///         0 => end: U64,
+///     }
+/// }
+/// ```
+///
+/// Sizes and offsets are written down as the uapi has them, and asserted. The struct is public
+/// with public fields, and has `SIZE`, `read`, `read_mut`, `zeroed`, `as_bytes` and `Default`
+/// (all zero).
 macro_rules! disk_struct {
-    ($name:ty, $size:literal) => {
-        const _: () = assert!(size_of::<$name>() == $size);
-        const _: () = assert!(align_of::<$name>() == 1);
+    (
+        $(#[$about:meta])*
+        pub struct $name:ident, $size:literal bytes {
+            $($(#[$about_field:meta])* $offset:literal => $field:ident: $kind:ty,)+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, PartialEq, Eq)]
+        #[derive(
+            zerocopy::FromBytes,
+            zerocopy::IntoBytes,
+            zerocopy::KnownLayout,
+            zerocopy::Immutable,
+            zerocopy::Unaligned,
+        )]
+        #[repr(C)]
+        pub struct $name {
+            $($(#[$about_field])* pub $field: $kind,)+
+        }
+
+        const _: () = {
+            assert!(size_of::<$name>() == $size);
+            $(assert!(std::mem::offset_of!($name, $field) == $offset);)+
+        };
 
         impl $name {
             /// Bytes on disk.
@@ -36,6 +73,12 @@ macro_rules! disk_struct {
             #[inline]
             pub fn as_bytes(&self) -> &[u8] {
                 <Self as zerocopy::IntoBytes>::as_bytes(self)
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::zeroed()
             }
         }
     };

@@ -3,7 +3,7 @@
 
 use super::csum::extent_data_ref_hash;
 use super::{DiskKey, Key, U32, U64, disk_struct, kind};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::FromBytes;
 
 /// The extent holds file data.
 pub const EXTENT_FLAG_DATA: u64 = 1 << 0;
@@ -12,111 +12,59 @@ pub const EXTENT_FLAG_TREE_BLOCK: u64 = 1 << 1;
 /// Whatever the tree block points to is referenced by the block's address, not by its owner.
 pub const BLOCK_FLAG_FULL_BACKREF: u64 = 1 << 8;
 
-/// `struct btrfs_extent_item`: a used extent. The key is (start, EXTENT_ITEM, length) or, for
-/// skinny tree blocks, (start, METADATA_ITEM, level). Inline references follow.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct ExtentItem {
-    /// References, counted with their counts.
-    pub refs: U64,
-    /// The transaction that allocated the extent.
-    pub generation: U64,
-    /// `EXTENT_FLAG_*`, `BLOCK_FLAG_FULL_BACKREF`.
-    pub flags: U64,
+disk_struct! {
+    /// `struct btrfs_extent_item`: a used extent. The key is (start, EXTENT_ITEM, length) or, for
+    /// skinny tree blocks, (start, METADATA_ITEM, level). Inline references follow.
+    #[derive(Copy, Debug)]
+    pub struct ExtentItem, 24 bytes {
+        /// References, counted with their counts.
+        0 => refs: U64,
+        /// The transaction that allocated the extent.
+        8 => generation: U64,
+        /// `EXTENT_FLAG_*`, `BLOCK_FLAG_FULL_BACKREF`.
+        16 => flags: U64,
+    }
 }
 
-disk_struct!(ExtentItem, 24);
-
-/// `struct btrfs_tree_block_info`: follows the head of a tree block's EXTENT_ITEM (not of a
-/// METADATA_ITEM).
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct TreeBlockInfo {
-    /// The first key of the block when it was allocated.
-    pub key: DiskKey,
-    /// The block's level.
-    pub level: u8,
+disk_struct! {
+    /// `struct btrfs_tree_block_info`: follows the head of a tree block's EXTENT_ITEM (not of a
+    /// METADATA_ITEM).
+    #[derive(Copy, Debug)]
+    pub struct TreeBlockInfo, 18 bytes {
+        /// The first key of the block when it was allocated.
+        0 => key: DiskKey,
+        /// The block's level.
+        17 => level: u8,
+    }
 }
 
-disk_struct!(TreeBlockInfo, 18);
-
-/// `struct btrfs_extent_inline_ref`: one reference inside the extent's item. Of an
-/// EXTENT_DATA_REF, [`ExtentDataRef`] takes the place of `offset`; a [`SharedDataRef`] follows
-/// a SHARED_DATA_REF.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct ExtentInlineRef {
-    /// The kind of the item that could hold the same reference (`type` in the uapi).
-    pub kind: u8,
-    /// A tree or a parent block.
-    pub offset: U64,
+disk_struct! {
+    /// `struct btrfs_extent_inline_ref`: one reference inside the extent's item. Of an
+    /// EXTENT_DATA_REF, [`ExtentDataRef`] takes the place of `offset`; a [`SharedDataRef`] follows
+    /// a SHARED_DATA_REF.
+    #[derive(Copy, Debug)]
+    pub struct ExtentInlineRef, 9 bytes {
+        /// The kind of the item that could hold the same reference (`type` in the uapi).
+        0 => kind: u8,
+        /// A tree or a parent block.
+        1 => offset: U64,
+    }
 }
 
-disk_struct!(ExtentInlineRef, 9);
-
-/// `struct btrfs_extent_data_ref`: a file that references a data extent.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct ExtentDataRef {
-    /// The tree.
-    pub root: U64,
-    /// The inode.
-    pub objectid: U64,
-    /// The file offset at which the extent would start (wraps where ranges moved down).
-    pub offset: U64,
-    /// File extent items that say the same.
-    pub count: U32,
+disk_struct! {
+    /// `struct btrfs_extent_data_ref`: a file that references a data extent.
+    #[derive(Copy, Debug)]
+    pub struct ExtentDataRef, 28 bytes {
+        /// The tree.
+        0 => root: U64,
+        /// The inode.
+        8 => objectid: U64,
+        /// The file offset at which the extent would start (wraps where ranges moved down).
+        16 => offset: U64,
+        /// File extent items that say the same.
+        24 => count: U32,
+    }
 }
-
-disk_struct!(ExtentDataRef, 28);
 
 impl ExtentDataRef {
     /// What an EXTENT_DATA_REF key's offset is, barring collisions.
@@ -125,49 +73,23 @@ impl ExtentDataRef {
     }
 }
 
-/// `struct btrfs_shared_data_ref`: references of one leaf to a data extent.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct SharedDataRef {
-    /// File extent items in that leaf.
-    pub count: U32,
+disk_struct! {
+    /// `struct btrfs_shared_data_ref`: references of one leaf to a data extent.
+    #[derive(Copy, Debug)]
+    pub struct SharedDataRef, 4 bytes {
+        /// File extent items in that leaf.
+        0 => count: U32,
+    }
 }
 
-disk_struct!(SharedDataRef, 4);
-
-/// `struct btrfs_extent_owner_ref`: the subvolume that simple quotas charge.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct ExtentOwnerRef {
-    /// The subvolume.
-    pub root_id: U64,
+disk_struct! {
+    /// `struct btrfs_extent_owner_ref`: the subvolume that simple quotas charge.
+    #[derive(Copy, Debug)]
+    pub struct ExtentOwnerRef, 8 bytes {
+        /// The subvolume.
+        0 => root_id: U64,
+    }
 }
-
-disk_struct!(ExtentOwnerRef, 8);
 
 /// A reference to an extent, inline or keyed, in the program's terms.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -2,7 +2,6 @@
 
 use super::{U16, U64, disk_struct};
 use crate::units::Logical;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Data follows in the item.
 pub const FILE_EXTENT_INLINE: u8 = 0;
@@ -25,79 +24,53 @@ pub const COMPRESS_TYPES: u8 = 4;
 /// Bytes of an inline extent before its data.
 pub const FILE_EXTENT_INLINE_DATA_START: usize = std::mem::offset_of!(FileExtentItem, disk_bytenr);
 
-/// `struct btrfs_file_extent_item`: one range of a file. Inline extents end before
-/// `disk_bytenr`: read those with [`FileExtentHead`] or [`FileExtent::parse`].
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct FileExtentItem {
-    /// The transaction that made the extent.
-    pub generation: U64,
-    /// Bytes of the whole extent when uncompressed.
-    pub ram_bytes: U64,
-    /// `COMPRESS_*`.
-    pub compression: u8,
-    /// Zero.
-    pub encryption: u8,
-    /// Zero.
-    pub other_encoding: U16,
-    /// `FILE_EXTENT_*` (`type` in the uapi).
-    pub kind: u8,
-    /// Logical address of the whole extent; 0 is a hole.
-    pub disk_bytenr: U64,
-    /// Bytes of the whole extent on disk.
-    pub disk_num_bytes: U64,
-    /// Where this range starts in the (uncompressed) extent.
-    pub offset: U64,
-    /// Bytes of the file that this item speaks for.
-    pub num_bytes: U64,
+disk_struct! {
+    /// `struct btrfs_file_extent_item`: one range of a file. Inline extents end before
+    /// `disk_bytenr`: read those with [`FileExtentHead`] or [`FileExtent::parse`].
+    #[derive(Copy, Debug)]
+    pub struct FileExtentItem, 53 bytes {
+        /// The transaction that made the extent.
+        0 => generation: U64,
+        /// Bytes of the whole extent when uncompressed.
+        8 => ram_bytes: U64,
+        /// `COMPRESS_*`.
+        16 => compression: u8,
+        /// Zero.
+        17 => encryption: u8,
+        /// Zero.
+        18 => other_encoding: U16,
+        /// `FILE_EXTENT_*` (`type` in the uapi).
+        20 => kind: u8,
+        /// Logical address of the whole extent; 0 is a hole.
+        21 => disk_bytenr: U64,
+        /// Bytes of the whole extent on disk.
+        29 => disk_num_bytes: U64,
+        /// Where this range starts in the (uncompressed) extent.
+        37 => offset: U64,
+        /// Bytes of the file that this item speaks for.
+        45 => num_bytes: U64,
+    }
 }
-
-disk_struct!(FileExtentItem, 53);
 const _: () = assert!(FILE_EXTENT_INLINE_DATA_START == 21);
 
-/// The part of `struct btrfs_file_extent_item` that inline extents have too.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct FileExtentHead {
-    /// The transaction that made the extent.
-    pub generation: U64,
-    /// Bytes of the data when uncompressed.
-    pub ram_bytes: U64,
-    /// `COMPRESS_*`.
-    pub compression: u8,
-    /// Zero.
-    pub encryption: u8,
-    /// Zero.
-    pub other_encoding: U16,
-    /// `FILE_EXTENT_*`.
-    pub kind: u8,
+disk_struct! {
+    /// The part of `struct btrfs_file_extent_item` that inline extents have too.
+    #[derive(Copy, Debug)]
+    pub struct FileExtentHead, 21 bytes {
+        /// The transaction that made the extent.
+        0 => generation: U64,
+        /// Bytes of the data when uncompressed.
+        8 => ram_bytes: U64,
+        /// `COMPRESS_*`.
+        16 => compression: u8,
+        /// Zero.
+        17 => encryption: u8,
+        /// Zero.
+        18 => other_encoding: U16,
+        /// `FILE_EXTENT_*`.
+        20 => kind: u8,
+    }
 }
-
-disk_struct!(FileExtentHead, 21);
 
 impl FileExtentHead {
     /// The bytes of an uncompressed inline extent item.

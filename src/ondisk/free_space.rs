@@ -1,7 +1,6 @@
 //! The free space tree, and the headers of the old free space cache.
 
 use super::{DiskKey, U32, U64, disk_struct};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The block group's free space is kept as bitmaps (`BTRFS_FREE_SPACE_USING_BITMAPS`).
 pub const FREE_SPACE_USING_BITMAPS: u32 = 1 << 0;
@@ -10,84 +9,45 @@ pub const FREE_SPACE_BITMAP_SIZE: usize = 256;
 /// Sectors that a full bitmap item speaks for.
 pub const FREE_SPACE_BITMAP_BITS: u64 = FREE_SPACE_BITMAP_SIZE as u64 * 8;
 
-/// `struct btrfs_free_space_info`: how a block group's free space is kept. The key is (start,
-/// FREE_SPACE_INFO, length of the block group).
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct FreeSpaceInfo {
-    /// Free ranges, counted in extents whichever way they are kept.
-    pub extent_count: U32,
-    /// [`FREE_SPACE_USING_BITMAPS`].
-    pub flags: U32,
+disk_struct! {
+    /// `struct btrfs_free_space_info`: how a block group's free space is kept. The key is (start,
+    /// FREE_SPACE_INFO, length of the block group).
+    #[derive(Copy, Debug)]
+    pub struct FreeSpaceInfo, 8 bytes {
+        /// Free ranges, counted in extents whichever way they are kept.
+        0 => extent_count: U32,
+        /// [`FREE_SPACE_USING_BITMAPS`].
+        4 => flags: U32,
+    }
 }
 
-disk_struct!(FreeSpaceInfo, 8);
-
-/// `struct btrfs_free_space_header`: of the old cache, in the root tree.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct FreeSpaceHeader {
-    /// The inode that holds the cache.
-    pub location: DiskKey,
-    /// The transaction that wrote it.
-    pub generation: U64,
-    /// Its entries.
-    pub num_entries: U64,
-    /// Its bitmaps.
-    pub num_bitmaps: U64,
+disk_struct! {
+    /// `struct btrfs_free_space_header`: of the old cache, in the root tree.
+    #[derive(Copy, Debug)]
+    pub struct FreeSpaceHeader, 41 bytes {
+        /// The inode that holds the cache.
+        0 => location: DiskKey,
+        /// The transaction that wrote it.
+        17 => generation: U64,
+        /// Its entries.
+        25 => num_entries: U64,
+        /// Its bitmaps.
+        33 => num_bitmaps: U64,
+    }
 }
 
-disk_struct!(FreeSpaceHeader, 41);
-
-/// `struct btrfs_free_space_entry`: of the old cache, in its file.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct FreeSpaceEntry {
-    /// Where the range starts.
-    pub offset: U64,
-    /// Its length.
-    pub bytes: U64,
-    /// 1 extent, 2 bitmap (`type` in the uapi).
-    pub kind: u8,
+disk_struct! {
+    /// `struct btrfs_free_space_entry`: of the old cache, in its file.
+    #[derive(Copy, Debug)]
+    pub struct FreeSpaceEntry, 17 bytes {
+        /// Where the range starts.
+        0 => offset: U64,
+        /// Its length.
+        8 => bytes: U64,
+        /// 1 extent, 2 bitmap (`type` in the uapi).
+        16 => kind: u8,
+    }
 }
-
-disk_struct!(FreeSpaceEntry, 17);
 
 /// Bytes of a bitmap item that speaks for `sectors` sectors.
 pub const fn bitmap_size(sectors: u64) -> u64 {

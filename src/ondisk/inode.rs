@@ -1,31 +1,17 @@
 //! Inodes: attributes, times, and the names that lead back to their directories.
 
 use super::{NAME_LEN_MAX, U16, U32, U64, disk_struct};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// `struct btrfs_timespec`: seconds since 1970, signed, and nanoseconds.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct Timespec {
-    /// Seconds; a signed number in an unsigned field.
-    pub sec: U64,
-    /// Nanoseconds, under a billion.
-    pub nsec: U32,
+disk_struct! {
+    /// `struct btrfs_timespec`: seconds since 1970, signed, and nanoseconds.
+    #[derive(Copy, Debug)]
+    pub struct Timespec, 12 bytes {
+        /// Seconds; a signed number in an unsigned field.
+        0 => sec: U64,
+        /// Nanoseconds, under a billion.
+        8 => nsec: U32,
+    }
 }
-
-disk_struct!(Timespec, 12);
 
 impl Timespec {
     /// A time of signed seconds and nanoseconds.
@@ -42,51 +28,46 @@ impl Timespec {
     }
 }
 
-/// `struct btrfs_inode_item`: what stat shows, and a little more.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
-#[repr(C)]
-pub struct InodeItem {
-    /// The transaction that created the inode; NFS's generation number.
-    pub generation: U64,
-    /// The transaction that last changed the inode.
-    pub transid: U64,
-    /// Size in bytes; of a directory, twice the bytes of its names.
-    pub size: U64,
-    /// Bytes that extents occupy, what st_blocks is made of.
-    pub nbytes: U64,
-    /// A hint that is no longer used.
-    pub block_group: U64,
-    /// Hard links.
-    pub nlink: U32,
-    /// Owner.
-    pub uid: U32,
-    /// Group.
-    pub gid: U32,
-    /// File type and permissions.
-    pub mode: U32,
-    /// Device number of special files.
-    pub rdev: U64,
-    /// `INODE_*` flags; the upper half are read-only compatible ones.
-    pub flags: U64,
-    /// Change counter, NFS's change attribute.
-    pub sequence: U64,
-    /// Zero.
-    pub reserved: [U64; 4],
-    /// Last access.
-    pub atime: Timespec,
-    /// Last change of attributes.
-    pub ctime: Timespec,
-    /// Last change of content.
-    pub mtime: Timespec,
-    /// Creation.
-    pub otime: Timespec,
+disk_struct! {
+    /// `struct btrfs_inode_item`: what stat shows, and a little more.
+    #[derive(Copy, Debug)]
+    pub struct InodeItem, 160 bytes {
+        /// The transaction that created the inode; NFS's generation number.
+        0 => generation: U64,
+        /// The transaction that last changed the inode.
+        8 => transid: U64,
+        /// Size in bytes; of a directory, twice the bytes of its names.
+        16 => size: U64,
+        /// Bytes that extents occupy, what st_blocks is made of.
+        24 => nbytes: U64,
+        /// A hint that is no longer used.
+        32 => block_group: U64,
+        /// Hard links.
+        40 => nlink: U32,
+        /// Owner.
+        44 => uid: U32,
+        /// Group.
+        48 => gid: U32,
+        /// File type and permissions.
+        52 => mode: U32,
+        /// Device number of special files.
+        56 => rdev: U64,
+        /// `INODE_*` flags; the upper half are read-only compatible ones.
+        64 => flags: U64,
+        /// Change counter, NFS's change attribute.
+        72 => sequence: U64,
+        /// Zero.
+        80 => reserved: [U64; 4],
+        /// Last access.
+        112 => atime: Timespec,
+        /// Last change of attributes.
+        124 => ctime: Timespec,
+        /// Last change of content.
+        136 => mtime: Timespec,
+        /// Creation.
+        148 => otime: Timespec,
+    }
 }
-
-disk_struct!(InodeItem, 160);
-const _: () = assert!(std::mem::offset_of!(InodeItem, mode) == 52);
-const _: () = assert!(std::mem::offset_of!(InodeItem, atime) == 112);
 
 /// Data has no checksums.
 pub const INODE_NODATASUM: u64 = 1 << 0;
@@ -133,30 +114,17 @@ pub const INODE_FLAGS_MASK: u64 = INODE_NODATASUM
 /// Every flag of the upper half that is known.
 pub const INODE_RO_FLAGS_MASK: u64 = INODE_RO_VERITY;
 
-/// `struct btrfs_inode_ref`: one name in the directory that the key's offset names. The name
-/// follows; further names in the same directory follow it.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct InodeRef {
-    /// The DIR_INDEX that holds the same name.
-    pub index: U64,
-    /// Bytes of the name.
-    pub name_len: U16,
+disk_struct! {
+    /// `struct btrfs_inode_ref`: one name in the directory that the key's offset names. The name
+    /// follows; further names in the same directory follow it.
+    #[derive(Copy, Debug)]
+    pub struct InodeRef, 10 bytes {
+        /// The DIR_INDEX that holds the same name.
+        0 => index: U64,
+        /// Bytes of the name.
+        8 => name_len: U16,
+    }
 }
-
-disk_struct!(InodeRef, 10);
 
 impl InodeRef {
     /// The bytes of one name, to be made an item or appended to one.
@@ -170,31 +138,18 @@ impl InodeRef {
     }
 }
 
-/// `struct btrfs_inode_extref`: one name, with its directory. The name follows.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct InodeExtref {
-    /// The directory.
-    pub parent_objectid: U64,
-    /// The DIR_INDEX that holds the same name.
-    pub index: U64,
-    /// Bytes of the name.
-    pub name_len: U16,
+disk_struct! {
+    /// `struct btrfs_inode_extref`: one name, with its directory. The name follows.
+    #[derive(Copy, Debug)]
+    pub struct InodeExtref, 18 bytes {
+        /// The directory.
+        0 => parent_objectid: U64,
+        /// The DIR_INDEX that holds the same name.
+        8 => index: U64,
+        /// Bytes of the name.
+        16 => name_len: U16,
+    }
 }
-
-disk_struct!(InodeExtref, 18);
 
 impl InodeExtref {
     /// The bytes of one name, to be made an item or appended to one.

@@ -6,7 +6,6 @@ use crate::ondisk::U64;
 use crate::ondisk::disk_struct;
 use crate::ondisk::ids;
 use std::fmt;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A key on the processor's side (`struct btrfs_key`). Ordered by objectid, kind, offset.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -117,21 +116,18 @@ impl fmt::Debug for Key {
     }
 }
 
-/// `struct btrfs_disk_key`: a key on disk.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
-#[repr(C)]
-pub struct DiskKey {
-    /// What the item belongs to.
-    pub objectid: U64,
-    /// The item's kind (`type` in the uapi).
-    pub kind: u8,
-    /// Depends on the kind.
-    pub offset: U64,
+disk_struct! {
+    /// `struct btrfs_disk_key`: a key on disk.
+    #[derive(Copy)]
+    pub struct DiskKey, 17 bytes {
+        /// What the item belongs to.
+        0 => objectid: U64,
+        /// The item's kind (`type` in the uapi).
+        8 => kind: u8,
+        /// Depends on the kind.
+        9 => offset: U64,
+    }
 }
-
-disk_struct!(DiskKey, 17);
 
 impl DiskKey {
     /// The key as the program handles it.

@@ -1,79 +1,76 @@
 //! Root items (where a tree is), and the names of subvolumes in their parents.
 
 use super::{DiskKey, InodeItem, NAME_LEN_MAX, Timespec, U16, U32, U64, Uuid, disk_struct};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// The subvolume can't be written (`BTRFS_ROOT_SUBVOL_RDONLY`).
 pub const ROOT_SUBVOL_RDONLY: u64 = 1 << 0;
 /// The subvolume is being deleted (`BTRFS_ROOT_SUBVOL_DEAD`).
 pub const ROOT_SUBVOL_DEAD: u64 = 1 << 48;
 
-/// `struct btrfs_root_item`: where a tree's root is, and what a subvolume is.
-///
-/// Old images hold only the first [`ROOT_ITEM_LEGACY_SIZE`] bytes, and `generation_v2` tells
-/// whether the fields behind it are up to date: take a copy through [`RootItem::from_item`].
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
-#[repr(C)]
-pub struct RootItem {
-    /// An inode that only its flags are looked at of.
-    pub inode: InodeItem,
-    /// The transaction that last changed the root block.
-    pub generation: U64,
-    /// The root directory's inode, 256 in trees with files, else 0.
-    pub root_dirid: U64,
-    /// The root block.
-    pub bytenr: U64,
-    /// Unused.
-    pub byte_limit: U64,
-    /// Bytes of the tree's blocks.
-    pub bytes_used: U64,
-    /// The transaction of the last snapshot taken of this tree: blocks of that or earlier
-    /// generations can be shared.
-    pub last_snapshot: U64,
-    /// `ROOT_SUBVOL_*`.
-    pub flags: U64,
-    /// 0: the subvolume is being dropped.
-    pub refs: U32,
-    /// How far the drop has come.
-    pub drop_progress: DiskKey,
-    /// The level that `drop_progress` speaks of.
-    pub drop_level: u8,
-    /// The root block's level.
-    pub level: u8,
-    /// Equals `generation` when the fields below are up to date.
-    pub generation_v2: U64,
-    /// The subvolume's uuid.
-    pub uuid: Uuid,
-    /// The uuid of what this is a snapshot of.
-    pub parent_uuid: Uuid,
-    /// The uuid on the sending side.
-    pub received_uuid: Uuid,
-    /// The transaction of the last change inside.
-    pub ctransid: U64,
-    /// The transaction that created the subvolume.
-    pub otransid: U64,
-    /// The sender's transaction.
-    pub stransid: U64,
-    /// The transaction of the receive.
-    pub rtransid: U64,
-    /// Time of the last change inside.
-    pub ctime: Timespec,
-    /// Time of creation.
-    pub otime: Timespec,
-    /// Time of sending.
-    pub stime: Timespec,
-    /// Time of receiving.
-    pub rtime: Timespec,
-    /// Zero. The first two are the global tree id in extent tree v2.
-    pub reserved: [U64; 8],
+disk_struct! {
+    /// `struct btrfs_root_item`: where a tree's root is, and what a subvolume is.
+    ///
+    /// Old images hold only the first [`ROOT_ITEM_LEGACY_SIZE`] bytes, and `generation_v2` tells
+    /// whether the fields behind it are up to date: take a copy through [`RootItem::from_item`].
+    #[derive(Copy, Debug)]
+    pub struct RootItem, 439 bytes {
+        /// An inode that only its flags are looked at of.
+        0 => inode: InodeItem,
+        /// The transaction that last changed the root block.
+        160 => generation: U64,
+        /// The root directory's inode, 256 in trees with files, else 0.
+        168 => root_dirid: U64,
+        /// The root block.
+        176 => bytenr: U64,
+        /// Unused.
+        184 => byte_limit: U64,
+        /// Bytes of the tree's blocks.
+        192 => bytes_used: U64,
+        /// The transaction of the last snapshot taken of this tree: blocks of that or earlier
+        /// generations can be shared.
+        200 => last_snapshot: U64,
+        /// `ROOT_SUBVOL_*`.
+        208 => flags: U64,
+        /// 0: the subvolume is being dropped.
+        216 => refs: U32,
+        /// How far the drop has come.
+        220 => drop_progress: DiskKey,
+        /// The level that `drop_progress` speaks of.
+        237 => drop_level: u8,
+        /// The root block's level.
+        238 => level: u8,
+        /// Equals `generation` when the fields below are up to date.
+        239 => generation_v2: U64,
+        /// The subvolume's uuid.
+        247 => uuid: Uuid,
+        /// The uuid of what this is a snapshot of.
+        263 => parent_uuid: Uuid,
+        /// The uuid on the sending side.
+        279 => received_uuid: Uuid,
+        /// The transaction of the last change inside.
+        295 => ctransid: U64,
+        /// The transaction that created the subvolume.
+        303 => otransid: U64,
+        /// The sender's transaction.
+        311 => stransid: U64,
+        /// The transaction of the receive.
+        319 => rtransid: U64,
+        /// Time of the last change inside.
+        327 => ctime: Timespec,
+        /// Time of creation.
+        339 => otime: Timespec,
+        /// Time of sending.
+        351 => stime: Timespec,
+        /// Time of receiving.
+        363 => rtime: Timespec,
+        /// Zero. The first two are the global tree id in extent tree v2.
+        375 => reserved: [U64; 8],
+    }
 }
 
 /// Bytes of a root item before uuids and times existed.
 pub const ROOT_ITEM_LEGACY_SIZE: usize = std::mem::offset_of!(RootItem, generation_v2);
-
-disk_struct!(RootItem, 439);
 const _: () = assert!(ROOT_ITEM_LEGACY_SIZE == 239);
 
 impl RootItem {
@@ -98,32 +95,19 @@ impl RootItem {
     }
 }
 
-/// `struct btrfs_root_ref`: the directory entry that names a subvolume. The name follows. Both
-/// ROOT_REF and ROOT_BACKREF items hold it.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct RootRef {
-    /// The directory in the parent tree.
-    pub dirid: U64,
-    /// The DIR_INDEX there.
-    pub sequence: U64,
-    /// Bytes of the name.
-    pub name_len: U16,
+disk_struct! {
+    /// `struct btrfs_root_ref`: the directory entry that names a subvolume. The name follows. Both
+    /// ROOT_REF and ROOT_BACKREF items hold it.
+    #[derive(Copy, Debug)]
+    pub struct RootRef, 18 bytes {
+        /// The directory in the parent tree.
+        0 => dirid: U64,
+        /// The DIR_INDEX there.
+        8 => sequence: U64,
+        /// Bytes of the name.
+        16 => name_len: U16,
+    }
 }
-
-disk_struct!(RootRef, 18);
 
 impl RootRef {
     /// The item's head and the name, or `None` where the item is too short.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::units::{Generation, Logical};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::IntoBytes;
 
 /// Bytes of a superblock.
 pub const SUPER_INFO_SIZE: usize = 4096;
@@ -87,160 +87,138 @@ pub const FEATURE_COMPAT_RO_VERITY: u64 = 1 << 2;
 /// Block group items are in a tree of their own.
 pub const FEATURE_COMPAT_RO_BLOCK_GROUP_TREE: u64 = 1 << 3;
 
-/// `struct btrfs_root_backup`: where the important trees were at one commit.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Debug,
-    Default,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(C)]
-pub struct RootBackup {
-    /// Root tree.
-    pub tree_root: U64,
-    /// Its generation.
-    pub tree_root_gen: U64,
-    /// Chunk tree.
-    pub chunk_root: U64,
-    /// Its generation.
-    pub chunk_root_gen: U64,
-    /// Extent tree.
-    pub extent_root: U64,
-    /// Its generation.
-    pub extent_root_gen: U64,
-    /// Top-level subvolume.
-    pub fs_root: U64,
-    /// Its generation.
-    pub fs_root_gen: U64,
-    /// Device tree.
-    pub dev_root: U64,
-    /// Its generation.
-    pub dev_root_gen: U64,
-    /// Checksum tree.
-    pub csum_root: U64,
-    /// Its generation.
-    pub csum_root_gen: U64,
-    /// Bytes of all devices.
-    pub total_bytes: U64,
-    /// Bytes allocated.
-    pub bytes_used: U64,
-    /// Devices.
-    pub num_devices: U64,
-    /// Zero.
-    pub unused_64: [U64; 4],
-    /// Level of the root tree.
-    pub tree_root_level: u8,
-    /// Level of the chunk tree.
-    pub chunk_root_level: u8,
-    /// Level of the extent tree.
-    pub extent_root_level: u8,
-    /// Level of the top-level subvolume.
-    pub fs_root_level: u8,
-    /// Level of the device tree.
-    pub dev_root_level: u8,
-    /// Level of the checksum tree.
-    pub csum_root_level: u8,
-    /// Zero.
-    pub unused_8: [u8; 10],
+disk_struct! {
+    /// `struct btrfs_root_backup`: where the important trees were at one commit.
+    #[derive(Copy, Debug)]
+    pub struct RootBackup, 168 bytes {
+        /// Root tree.
+        0 => tree_root: U64,
+        /// Its generation.
+        8 => tree_root_gen: U64,
+        /// Chunk tree.
+        16 => chunk_root: U64,
+        /// Its generation.
+        24 => chunk_root_gen: U64,
+        /// Extent tree.
+        32 => extent_root: U64,
+        /// Its generation.
+        40 => extent_root_gen: U64,
+        /// Top-level subvolume.
+        48 => fs_root: U64,
+        /// Its generation.
+        56 => fs_root_gen: U64,
+        /// Device tree.
+        64 => dev_root: U64,
+        /// Its generation.
+        72 => dev_root_gen: U64,
+        /// Checksum tree.
+        80 => csum_root: U64,
+        /// Its generation.
+        88 => csum_root_gen: U64,
+        /// Bytes of all devices.
+        96 => total_bytes: U64,
+        /// Bytes allocated.
+        104 => bytes_used: U64,
+        /// Devices.
+        112 => num_devices: U64,
+        /// Zero.
+        120 => unused_64: [U64; 4],
+        /// Level of the root tree.
+        152 => tree_root_level: u8,
+        /// Level of the chunk tree.
+        153 => chunk_root_level: u8,
+        /// Level of the extent tree.
+        154 => extent_root_level: u8,
+        /// Level of the top-level subvolume.
+        155 => fs_root_level: u8,
+        /// Level of the device tree.
+        156 => dev_root_level: u8,
+        /// Level of the checksum tree.
+        157 => csum_root_level: u8,
+        /// Zero.
+        158 => unused_8: [u8; 10],
+    }
 }
 
-disk_struct!(RootBackup, 168);
-
-/// `struct btrfs_super_block`.
-#[derive(Clone, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct Superblock {
-    /// Checksum of everything behind this field.
-    pub csum: [u8; 32],
-    /// The id that users see.
-    pub fsid: Uuid,
-    /// Where this copy is on its device.
-    pub bytenr: U64,
-    /// `SUPER_FLAG_*`, and `HEADER_FLAG_WRITTEN`.
-    pub flags: U64,
-    /// [`MAGIC`].
-    pub magic: U64,
-    /// The transaction that this superblock ends.
-    pub generation: U64,
-    /// Root of the root tree.
-    pub root: U64,
-    /// Root of the chunk tree.
-    pub chunk_root: U64,
-    /// Root of the log root tree, or 0.
-    pub log_root: U64,
-    /// Unused.
-    pub unused_log_root_transid: U64,
-    /// Bytes of all devices.
-    pub total_bytes: U64,
-    /// Bytes allocated in block groups.
-    pub bytes_used: U64,
-    /// Always 6.
-    pub root_dir_objectid: U64,
-    /// Number of devices.
-    pub num_devices: U64,
-    /// Unit of data allocation and checksums.
-    pub sectorsize: U32,
-    /// Bytes of a tree block.
-    pub nodesize: U32,
-    /// The same.
-    pub unused_leafsize: U32,
-    /// The sector size, unused.
-    pub stripesize: U32,
-    /// Bytes used of `sys_chunk_array`.
-    pub sys_chunk_array_size: U32,
-    /// Generation of the chunk tree's root.
-    pub chunk_root_generation: U64,
-    /// Compatible features; none exists.
-    pub compat_flags: U64,
-    /// `FEATURE_COMPAT_RO_*`: who doesn't know a bit may read only.
-    pub compat_ro_flags: U64,
-    /// `FEATURE_INCOMPAT_*`: who doesn't know a bit may do nothing.
-    pub incompat_flags: U64,
-    /// The number of a [`CsumType`].
-    pub csum_type: U16,
-    /// Level of the root tree.
-    pub root_level: u8,
-    /// Level of the chunk tree.
-    pub chunk_root_level: u8,
-    /// Level of the log root tree.
-    pub log_root_level: u8,
-    /// The device that this copy is on.
-    pub dev_item: DevItem,
-    /// Text, zero-terminated.
-    pub label: [u8; LABEL_SIZE],
-    /// Generation that the old free space cache is valid for.
-    pub cache_generation: U64,
-    /// Generation that the UUID tree is complete for.
-    pub uuid_tree_generation: U64,
-    /// What headers carry where METADATA_UUID is set.
-    pub metadata_uuid: Uuid,
-    /// Global roots of extent tree v2.
-    pub nr_global_roots: U64,
-    /// Zero (newer features, refused, use some).
-    pub reserved: [U64; 27],
-    /// System chunks, needed to read the chunk tree.
-    pub sys_chunk_array: [u8; SYSTEM_CHUNK_ARRAY_SIZE],
-    /// Roots of the last four commits.
-    pub super_roots: [RootBackup; NUM_BACKUP_ROOTS],
-    /// Zero.
-    pub padding: [u8; 565],
+disk_struct! {
+    /// `struct btrfs_super_block`.
+    pub struct Superblock, 4096 bytes {
+        /// Checksum of everything behind this field.
+        0 => csum: [u8; 32],
+        /// The id that users see.
+        32 => fsid: Uuid,
+        /// Where this copy is on its device.
+        48 => bytenr: U64,
+        /// `SUPER_FLAG_*`, and `HEADER_FLAG_WRITTEN`.
+        56 => flags: U64,
+        /// [`MAGIC`].
+        64 => magic: U64,
+        /// The transaction that this superblock ends.
+        72 => generation: U64,
+        /// Root of the root tree.
+        80 => root: U64,
+        /// Root of the chunk tree.
+        88 => chunk_root: U64,
+        /// Root of the log root tree, or 0.
+        96 => log_root: U64,
+        /// Unused.
+        104 => unused_log_root_transid: U64,
+        /// Bytes of all devices.
+        112 => total_bytes: U64,
+        /// Bytes allocated in block groups.
+        120 => bytes_used: U64,
+        /// Always 6.
+        128 => root_dir_objectid: U64,
+        /// Number of devices.
+        136 => num_devices: U64,
+        /// Unit of data allocation and checksums.
+        144 => sectorsize: U32,
+        /// Bytes of a tree block.
+        148 => nodesize: U32,
+        /// The same.
+        152 => unused_leafsize: U32,
+        /// The sector size, unused.
+        156 => stripesize: U32,
+        /// Bytes used of `sys_chunk_array`.
+        160 => sys_chunk_array_size: U32,
+        /// Generation of the chunk tree's root.
+        164 => chunk_root_generation: U64,
+        /// Compatible features; none exists.
+        172 => compat_flags: U64,
+        /// `FEATURE_COMPAT_RO_*`: who doesn't know a bit may read only.
+        180 => compat_ro_flags: U64,
+        /// `FEATURE_INCOMPAT_*`: who doesn't know a bit may do nothing.
+        188 => incompat_flags: U64,
+        /// The number of a [`CsumType`].
+        196 => csum_type: U16,
+        /// Level of the root tree.
+        198 => root_level: u8,
+        /// Level of the chunk tree.
+        199 => chunk_root_level: u8,
+        /// Level of the log root tree.
+        200 => log_root_level: u8,
+        /// The device that this copy is on.
+        201 => dev_item: DevItem,
+        /// Text, zero-terminated.
+        299 => label: [u8; LABEL_SIZE],
+        /// Generation that the old free space cache is valid for.
+        555 => cache_generation: U64,
+        /// Generation that the UUID tree is complete for.
+        563 => uuid_tree_generation: U64,
+        /// What headers carry where METADATA_UUID is set.
+        571 => metadata_uuid: Uuid,
+        /// Global roots of extent tree v2.
+        587 => nr_global_roots: U64,
+        /// Zero (newer features, refused, use some).
+        595 => reserved: [U64; 27],
+        /// System chunks, needed to read the chunk tree.
+        811 => sys_chunk_array: [u8; SYSTEM_CHUNK_ARRAY_SIZE],
+        /// Roots of the last four commits.
+        2859 => super_roots: [RootBackup; NUM_BACKUP_ROOTS],
+        /// Zero.
+        3531 => padding: [u8; 565],
+    }
 }
-
-disk_struct!(Superblock, 4096);
-const _: () = assert!(std::mem::offset_of!(Superblock, magic) == 64);
-const _: () = assert!(std::mem::offset_of!(Superblock, csum_type) == 196);
-const _: () = assert!(std::mem::offset_of!(Superblock, dev_item) == 201);
-const _: () = assert!(std::mem::offset_of!(Superblock, label) == 299);
-const _: () = assert!(std::mem::offset_of!(Superblock, metadata_uuid) == 571);
-const _: () = assert!(std::mem::offset_of!(Superblock, sys_chunk_array) == 811);
-const _: () = assert!(std::mem::offset_of!(Superblock, super_roots) == 2859);
 
 impl Superblock {
     /// Reads a copy and judges it: magic, checksum, and that its numbers can be worked with.

@@ -7,7 +7,6 @@
 
 use super::{DiskKey, Key, U32, U64, Uuid, disk_struct};
 use crate::units::{Generation, Logical};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub mod leaf;
 pub mod node;
@@ -27,36 +26,30 @@ pub const NODESIZE_MIN: u32 = 4096;
 /// Largest nodesize (`BTRFS_MAX_METADATA_BLOCKSIZE`).
 pub const NODESIZE_MAX: u32 = 65536;
 
-/// `struct btrfs_header`: what every tree block starts with.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
-#[repr(C)]
-pub struct Header {
-    /// Checksum of everything behind this field.
-    pub csum: [u8; 32],
-    /// The filesystem's metadata uuid.
-    pub fsid: Uuid,
-    /// The block's own logical address.
-    pub bytenr: U64,
-    /// `HEADER_FLAG_*`, and the back reference revision in the top byte.
-    pub flags: U64,
-    /// The chunk tree's uuid.
-    pub chunk_tree_uuid: Uuid,
-    /// The transaction that made this copy.
-    pub generation: U64,
-    /// The tree that it was made for.
-    pub owner: U64,
-    /// Items, or key pointers.
-    pub nritems: U32,
-    /// 0 is a leaf.
-    pub level: u8,
+disk_struct! {
+    /// `struct btrfs_header`: what every tree block starts with.
+    #[derive(Copy, Debug)]
+    pub struct Header, 101 bytes {
+        /// Checksum of everything behind this field.
+        0 => csum: [u8; 32],
+        /// The filesystem's metadata uuid.
+        32 => fsid: Uuid,
+        /// The block's own logical address.
+        48 => bytenr: U64,
+        /// `HEADER_FLAG_*`, and the back reference revision in the top byte.
+        56 => flags: U64,
+        /// The chunk tree's uuid.
+        64 => chunk_tree_uuid: Uuid,
+        /// The transaction that made this copy.
+        80 => generation: U64,
+        /// The tree that it was made for.
+        88 => owner: U64,
+        /// Items, or key pointers.
+        96 => nritems: U32,
+        /// 0 is a leaf.
+        100 => level: u8,
+    }
 }
-
-disk_struct!(Header, 101);
-const _: () = assert!(std::mem::offset_of!(Header, bytenr) == 48);
-const _: () = assert!(std::mem::offset_of!(Header, generation) == 80);
-const _: () = assert!(std::mem::offset_of!(Header, level) == 100);
 
 impl Header {
     /// The back reference revision, 0 (before 2009) or [`MIXED_BACKREF_REV`].
@@ -82,37 +75,31 @@ impl Header {
     }
 }
 
-/// `struct btrfs_item`: a leaf's entry for one item.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
-#[repr(C)]
-pub struct Item {
-    /// The item's key.
-    pub key: DiskKey,
-    /// Where its data starts, counted from the end of the header.
-    pub offset: U32,
-    /// Its data's length.
-    pub size: U32,
+disk_struct! {
+    /// `struct btrfs_item`: a leaf's entry for one item.
+    #[derive(Copy, Debug)]
+    pub struct Item, 25 bytes {
+        /// The item's key.
+        0 => key: DiskKey,
+        /// Where its data starts, counted from the end of the header.
+        17 => offset: U32,
+        /// Its data's length.
+        21 => size: U32,
+    }
 }
 
-disk_struct!(Item, 25);
-
-/// `struct btrfs_key_ptr`: a node's pointer to a child.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
-#[repr(C)]
-pub struct KeyPtr {
-    /// The first key of the child.
-    pub key: DiskKey,
-    /// The child's logical address.
-    pub blockptr: U64,
-    /// The child's generation.
-    pub generation: U64,
+disk_struct! {
+    /// `struct btrfs_key_ptr`: a node's pointer to a child.
+    #[derive(Copy, Debug)]
+    pub struct KeyPtr, 33 bytes {
+        /// The first key of the child.
+        0 => key: DiskKey,
+        /// The child's logical address.
+        17 => blockptr: U64,
+        /// The child's generation.
+        25 => generation: U64,
+    }
 }
-
-disk_struct!(KeyPtr, 33);
 
 impl KeyPtr {
     /// A pointer to `child`.
