@@ -76,6 +76,11 @@ pub const fn is_subvolume(objectid: u64) -> bool {
     (objectid as i64) >= FIRST_FREE_OBJECTID as i64
 }
 
+/// Whether a number is in the range that files have.
+pub const fn is_file(objectid: u64) -> bool {
+    FIRST_FREE_OBJECTID <= objectid && objectid <= LAST_FREE_OBJECTID
+}
+
 /// The usual name of a well-known tree, as `dump-tree` prints it, or `None`.
 pub const fn tree_name(objectid: u64) -> Option<&'static str> {
     Some(match objectid {

@@ -33,6 +33,7 @@ fn superblock(generation: u64) -> Superblock {
         owner: 2.into(),
         stripe_len: 65536.into(),
         kind: (profile::SYSTEM | profile::DUP).into(),
+        sector_size: 4096.into(),
         ..Chunk::default()
     };
     let stripes = COPIES.map(|offset| Stripe {

@@ -15,7 +15,11 @@ pub(super) fn check_dir_item(place: &Place) -> Verdict {
         let (name, data) = (entry.name.len(), entry.data.len());
         ensure!((1..=NAME_LEN_MAX).contains(&name), "a name of {name} bytes");
         let file_type = entry.kind & !FT_ENCRYPTED;
-        ensure!(file_type < FT_MAX, "type {} is no type of file", entry.kind);
+        ensure!(
+            file_type != FT_UNKNOWN && file_type < FT_MAX,
+            "type {} is no type of file",
+            entry.kind
+        );
         ensure!(
             (file_type == FT_XATTR) == is_xattr,
             "type {file_type}, which is not one of this kind of item"
@@ -26,6 +30,11 @@ pub(super) fn check_dir_item(place: &Place) -> Verdict {
                 name + data <= most,
                 "{} bytes of attribute, {most} fit",
                 name + data
+            );
+            ensure!(
+                entry.location == Key::MIN,
+                "an attribute that leads to {}",
+                entry.location
             );
         } else {
             ensure!(data == 0, "an entry with {data} bytes of data");

@@ -106,8 +106,22 @@ fn check_target(place: &Place, back_ref: &BackRef, count: u32) -> Verdict {
             ensure!(count != 0, "a reference that counts 0");
             place.aligned("parent", parent)
         }
-        BackRef::Data { offset, .. } => {
+        BackRef::Data {
+            root,
+            objectid,
+            offset,
+        } => {
             ensure!(count != 0, "a reference that counts 0");
+            // The root tree has files too: the old free space cache's.
+            ensure!(
+                ids::is_fs_tree(root) || root == ids::ROOT_TREE_OBJECTID,
+                "a file of tree {root}, which holds no files"
+            );
+            // The inode cache of old images is a file as well; Linux took it for damage once.
+            ensure!(
+                ids::is_file(objectid) || objectid == ids::FREE_INO_OBJECTID,
+                "a reference by inode {objectid}, which is none of a file"
+            );
             place.aligned("offset of a data reference", offset)
         }
         BackRef::Owner { .. } => {

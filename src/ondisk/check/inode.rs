@@ -8,7 +8,7 @@ use crate::ondisk::*;
 pub(super) fn check_inode_key(key: &Key) -> Verdict {
     let number = key.objectid;
     ensure!(
-        (ids::FIRST_FREE_OBJECTID..=ids::LAST_FREE_OBJECTID).contains(&number)
+        ids::is_file(number)
             || number == ids::ROOT_TREE_DIR_OBJECTID
             || number == ids::FREE_INO_OBJECTID,
         "inode number {number} is none of a file"

@@ -4,7 +4,8 @@ use super::super::superblock::tests::sample;
 use super::*;
 use crate::ondisk::tree_block::{HEADER_FLAG_WRITTEN, leaf, node};
 use crate::ondisk::*;
-use proptest::prelude::*;
+
+mod hostile;
 
 const AT: Logical = Logical(30 << 20);
 const GENERATION: u64 = 7;
@@ -327,6 +328,25 @@ fn wrong_items_of_files_are_refused_by_name() {
         &with(at(kind::XATTR_ITEM, 5), entry(b"file")),
         "kind of item",
     );
+    let hash = |name: &[u8]| u64::from(csum::name_hash(name));
+    let unknown = DirItem::encode(
+        &Key::new(300, kind::INODE_ITEM, 0),
+        7,
+        FT_UNKNOWN,
+        b"f",
+        b"",
+    );
+    refuses(
+        fs,
+        &with(at(kind::DIR_INDEX, 5), unknown),
+        "no type of file",
+    );
+    let leading = DirItem::encode(&Key::new(256, kind::INODE_ITEM, 0), 7, FT_XATTR, b"x", b"y");
+    refuses(
+        fs,
+        &with(at(kind::XATTR_ITEM, hash(b"x")), leading),
+        "an attribute that leads to",
+    );
     let lost = DirItem::encode(&Key::new(3, kind::ROOT_ITEM, 0), 7, FT_DIR, b"sub", b"");
     refuses(fs, &with(at(kind::DIR_INDEX, 5), lost), "no files");
 
@@ -409,6 +429,33 @@ fn wrong_items_of_other_trees_are_refused_by_name() {
         &[(Key::new(4096, kind::SHARED_DATA_REF, 8192), vec![0; 4])],
         "counts 0",
     );
+    let by_file = |root, objectid| {
+        let offset = 0;
+        let file = BackRef::Data {
+            root,
+            objectid,
+            offset,
+        };
+        [extent_item(kind::EXTENT_ITEM, 4096, 4096, 1, &[file])]
+    };
+    for (root, objectid) in [(5, 256), (256, 300), (ids::DATA_RELOC_TREE_OBJECTID, 257)] {
+        verdict(tree, &by_file(root, objectid)).expect("a file of a subvolume");
+    }
+    verdict(tree, &by_file(ids::ROOT_TREE_OBJECTID, 257)).expect("the old free space cache");
+    verdict(tree, &by_file(5, ids::FREE_INO_OBJECTID)).expect("the old inode cache");
+    refuses(tree, &by_file(7, 256), "holds no files");
+    refuses(tree, &by_file(5, 255), "none of a file");
+    let keyed = ExtentDataRef {
+        root: 2.into(),
+        objectid: 256.into(),
+        offset: 0.into(),
+        count: 1.into(),
+    };
+    let keyed = (
+        Key::new(4096, kind::EXTENT_DATA_REF, keyed.hash()),
+        keyed.as_bytes().to_vec(),
+    );
+    refuses(tree, &[keyed], "holds no files");
     let group = BlockGroupItem {
         used: 8192.into(),
         chunk_objectid: 256.into(),
@@ -480,78 +527,4 @@ fn wrong_chunks_are_refused_by_name() {
         &[(Key::new(256, kind::CHUNK_ITEM, 1 << 20), vec![0; 60])],
         "no stripe",
     );
-}
-
-/// A block that the checker accepts must be safe to take apart with every iterator.
-fn take_apart(block: &[u8]) {
-    if tree_block::level(block) > 0 {
-        for slot in 0..tree_block::nritems(block) {
-            node::ptr(block, slot);
-        }
-        return;
-    }
-    for (key, data) in leaf::items(block) {
-        DirEntries::new(data).for_each(drop);
-        InodeNames::of_ref(1, data).for_each(drop);
-        InodeNames::of_extref(data).for_each(drop);
-        FileExtent::parse(data);
-        RootItem::from_item(data);
-        RootRef::parse(data);
-        Chunk::parse(data);
-        if let Some(entry) = ExtentEntry::parse(&key, data) {
-            entry.refs.for_each(drop);
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-    #[test]
-    fn flipped_bytes_of_a_real_leaf_never_panic(
-        flips in prop::collection::vec((32usize..16384, any::<u8>()), 1..8),
-        near_start in any::<bool>(),
-    ) {
-        let ctx = context();
-        let mut block = leaf_of(5, &rich_leaf());
-        for (at, byte) in flips {
-            // Half of the runs aim at the header and the entries, which matter most.
-            let at = if near_start { 32 + at % 400 } else { at };
-            block[at] = byte;
-        }
-        if check_contents(&ctx, &Expect::at(AT), &block).is_ok() {
-            take_apart(&block);
-        }
-    }
-
-    #[test]
-    fn random_bytes_never_panic(
-        bytes in prop::collection::vec(any::<u8>(), 16384),
-        level in 0u8..3,
-        count in 0u32..800,
-    ) {
-        let ctx = context();
-        let mut block = bytes;
-        let header = tree_block::header_mut(&mut block);
-        header.bytenr.set(AT.0);
-        header.fsid = [3; 16];
-        header.level = level;
-        header.nritems.set(count);
-        if check_contents(&ctx, &Expect::at(AT), &block).is_ok() {
-            take_apart(&block);
-        }
-    }
-
-    #[test]
-    fn random_item_data_of_every_kind_never_panics(
-        kind in any::<u8>(),
-        objectid in prop_oneof![Just(256u64), Just(0), Just(ids::ORPHAN_OBJECTID), any::<u64>()],
-        offset in prop_oneof![Just(0u64), Just(4096), any::<u64>()],
-        data in prop::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..500),
-        owner in 1u64..12,
-    ) {
-        let block = leaf_of(owner, &[(Key::new(objectid, kind, offset), data)]);
-        if check_contents(&context(), &Expect::at(AT), &block).is_ok() {
-            take_apart(&block);
-        }
-    }
 }
