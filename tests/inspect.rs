@@ -83,6 +83,84 @@ fn every_tree_has_the_items_of_dump_tree() {
     }
 }
 
+/// All devices together show everything, whatever the profile; one of a mirror shows it alone,
+/// one of a stripe what it holds.
+#[test]
+fn every_profile_is_read_from_the_devices_that_are_given() {
+    let raid = |name: &str| name.starts_with("raid") && name.ends_with("-s11");
+    let sets = golden::all().into_iter().filter(|set| raid(&set.name));
+    let mut seen = 0;
+    for set in sets {
+        let devices = set.devices();
+        let mut all = Vec::new();
+        for device in &devices[1..] {
+            all.extend(["--device", device.path().to_str().expect("UTF-8")]);
+        }
+        for tree in ["2", "3", "4", "5"] {
+            let name = if tree == "3" { "chunk" } else { tree };
+            let mut dump = Command::new("btrfs");
+            dump.args(["inspect-internal", "dump-tree", "-t", tree]);
+            dump.args(devices.iter().map(Image::path));
+            let theirs = run(&mut dump).stdout;
+            let theirs = theirs
+                .lines()
+                .filter(|line| line.trim().starts_with("item "));
+            let wanted = theirs.count();
+            let items = |arguments: &[&str]| {
+                let shown = lines(devices[0].path(), arguments);
+                let items = shown.iter().filter(|it| !it["item"].is_null()).count();
+                let problems = shown.iter().filter(|it| !it["problem"].is_null()).count();
+                (items, problems)
+            };
+            let (found, problems) = items(&[&all[..], &["tree", name, "--json"]].concat());
+            assert_eq!(found, wanted, "{} tree {tree}", set.name);
+            assert!(
+                problems == 0 || set.name.contains("rot"),
+                "{} tree {tree}: {problems} problems",
+                set.name
+            );
+            if set.name.starts_with("raid1-s") || set.name.starts_with("raid1c") {
+                let alone = items(&["tree", name, "--json"]);
+                assert_eq!(alone, (wanted, 0), "{} tree {tree}, one device", set.name);
+            }
+        }
+        let shown: Value =
+            serde_json::from_str(&inspect(devices[0].path(), &["--json"])).expect("JSON");
+        assert_eq!(shown["image"]["access"], "none");
+        assert!(
+            shown["image"]["reasons"]
+                .to_string()
+                .contains("several devices")
+        );
+        seen += 1;
+    }
+    assert!(seen > 0, "at least a mirror is always there");
+}
+
+#[test]
+fn a_device_of_another_filesystem_is_refused() {
+    let (one, two) = (Image::mkfs_btrfuse(128, &[]), Image::mkfs_btrfuse(128, &[]));
+    let mut command = Command::new(btrfuse_binary());
+    command.arg("inspect").arg(one.path());
+    command.arg("--device").arg(two.path());
+    let finished = run_any(&mut command, Duration::from_secs(10));
+    assert_eq!(finished.status.code(), Some(3), "{}", finished.output());
+    assert!(
+        finished.stderr.contains("leave it out"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn what_keeps_a_mount_from_writing_is_said_before_it_is_tried() {
+    let image = golden::named("log0-s11-p24").image();
+    let shown: Value = serde_json::from_str(&inspect(image.path(), &["--json"])).expect("JSON");
+    assert_eq!(shown["image"]["access"], "read-only");
+    let hint = shown["image"]["reasons"][0]["hint"].to_string();
+    assert!(hint.contains("nologreplay"), "{hint}");
+}
+
 #[test]
 fn an_image_in_use_is_shown_with_a_warning() {
     let image = Image::mkfs_btrfuse(128, &["-L", "busy"]);
@@ -160,12 +238,22 @@ fn damage_is_named_and_the_rest_is_shown() {
 fn refusals_say_what_to_do() {
     let image = Image::mkfs_btrfuse(128, &[]);
     let blank = Image::blank(64);
+    let foreign = Image::blank(64);
+    run(Command::new("mkfs.ext4").arg("-q").arg(foreign.path()));
     for (image, arguments, code, words) in [
         (&image, &["tree", "shoe"][..], 1, "take root, extent"),
         (&image, &["tree", "log"], 3, "no log tree"),
         (&image, &["tree", "300"], 3, "no tree 300"),
         (&image, &["block", "1"], 3, "1"),
+        (&image, &["block", "0x1"], 3, "1"),
+        (&image, &["block", "0xg"], 1, "0xg"),
         (&blank, &[], 3, "btrfs"),
+        (
+            &foreign,
+            &[],
+            3,
+            "it holds an ext2, ext3 or ext4 filesystem",
+        ),
     ] {
         let mut command = Command::new(btrfuse_binary());
         command.arg("inspect").arg(image.path()).args(arguments);

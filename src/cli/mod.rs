@@ -16,6 +16,7 @@ mod mount8;
 mod mountinfo;
 pub mod options;
 mod signals;
+mod signature;
 pub mod size;
 mod sync;
 mod umount;

@@ -10,6 +10,7 @@ mod file_device;
 mod image_lock;
 mod member;
 mod memory_device;
+mod stripes;
 mod superblocks;
 mod sysfs;
 #[expect(

@@ -60,6 +60,22 @@ impl Volume {
                 device.name()
             )));
         }
+        Self::over(device, superblock, superblocks_differ, read_only)
+    }
+
+    /// Opens one device to look at what is on it, whatever is missing around it: other devices,
+    /// its own end.
+    pub fn open_alone(device: Arc<dyn BlockDevice>) -> Result<(Self, Superblock)> {
+        let (superblock, superblocks_differ) = superblocks::choose(&*device)?;
+        Self::over(device, superblock, superblocks_differ, true)
+    }
+
+    fn over(
+        device: Arc<dyn BlockDevice>,
+        superblock: Box<Superblock>,
+        superblocks_differ: bool,
+        read_only: bool,
+    ) -> Result<(Self, Superblock)> {
         let wanted = superblock.dev_item.total_bytes.get();
         if wanted > device.size_bytes() {
             let story = format!(

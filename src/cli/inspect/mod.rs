@@ -6,10 +6,10 @@
 mod reader;
 mod render;
 
-use super::Failure;
+use super::{Failure, signature};
 use crate::error::Error;
 use crate::ondisk::describe::{self, Fact, Facts};
-use crate::ondisk::gates::{Access, Want, judge};
+use crate::ondisk::gates::{Access, Reason, Want, judge};
 use crate::ondisk::superblock::{SUPER_MIRRORS, Superblock};
 use crate::ondisk::tree_block::{self, leaf, node};
 use crate::ondisk::{Key, RootItem, ids, kind};
@@ -29,6 +29,9 @@ pub struct Args {
     /// `block`.
     #[arg(long, global = true)]
     json: bool,
+    /// Another device of the same filesystem; give it once for each.
+    #[arg(long, value_name = "IMAGE", global = true)]
+    device: Vec<PathBuf>,
     /// The file or block device.
     image: PathBuf,
     #[command(subcommand)]
@@ -47,15 +50,29 @@ enum What {
     },
     /// One tree block, believed or not.
     Block {
-        /// Its logical address.
+        /// Its logical address, decimal or 0x….
+        #[arg(value_parser = address)]
         bytenr: u64,
     },
+}
+
+fn address(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|why| why.to_string())
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let at_image = |failure: Failure| failure.at(args.image.display());
-    let image = Image::open(&args.image).map_err(|error| at_image(error.into()))?;
+    let mut image = Image::open(&args.image).map_err(|error| at_image(error.into()))?;
+    for path in &args.device {
+        image
+            .add(path)
+            .map_err(|error| Failure::from(error).at(path.display()))?;
+    }
     let mut out = Output::new(args.json);
     let done = match &args.what {
         None => show_image(&image, &mut out),
@@ -90,9 +107,13 @@ impl From<Error> for Stop {
     }
 }
 
+fn open(image: &Image) -> Result<Reader, Stop> {
+    Reader::open(image).map_err(|error| Stop::Said(signature::explain(error, &*image.device)))
+}
+
 /// What the image is, what may be done with it, its trees.
 fn show_image(image: &Image, out: &mut Output) -> Result<(), Stop> {
-    let mut reader = Reader::open(image)?;
+    let mut reader = open(image)?;
     let sb = reader.superblock().clone();
     let all = describe::superblock(&sb);
     let wanted = [
@@ -163,8 +184,8 @@ fn show_image(image: &Image, out: &mut Output) -> Result<(), Stop> {
 }
 
 fn access_facts(sb: &Superblock) -> Vec<(&'static str, Fact)> {
-    let list = |reasons: &[crate::ondisk::gates::Reason]| {
-        let facts = |reason: &crate::ondisk::gates::Reason| {
+    let list = |reasons: &[Reason]| {
+        let facts = |reason: &Reason| {
             Facts(vec![
                 ("bit", Fact::Words(reason.bit.clone())),
                 ("words", Fact::Words(reason.words.clone())),
@@ -174,11 +195,43 @@ fn access_facts(sb: &Superblock) -> Vec<(&'static str, Fact)> {
         ("reasons", Fact::List(reasons.iter().map(facts).collect()))
     };
     let access = |words: &str| ("access", Fact::Words(words.into()));
+    let (mut closed, mut read_only) = not_yet(sb);
     match judge(sb, Want::ReadWrite) {
-        Ok(Access::ReadWrite) => vec![access("read-write, as far as the superblock says")],
-        Ok(Access::ReadOnly { reasons }) => vec![access("read-only"), list(&reasons)],
-        Err(refusal) => vec![access("none"), list(&refusal.reasons)],
+        Ok(Access::ReadWrite) => {}
+        Ok(Access::ReadOnly { reasons }) => read_only.extend(reasons),
+        Err(refusal) => closed.extend(refusal.reasons),
     }
+    if !closed.is_empty() {
+        vec![access("none"), list(&closed)]
+    } else if !read_only.is_empty() {
+        vec![access("read-only"), list(&read_only)]
+    } else {
+        vec![access("read-write, as far as the superblock says")]
+    }
+}
+
+/// What the format allows and a mount of this version doesn't do: why not at all, and why only
+/// for reading.
+fn not_yet(sb: &Superblock) -> (Vec<Reason>, Vec<Reason>) {
+    let (mut closed, mut read_only) = (Vec::new(), Vec::new());
+    if sb.num_devices.get() > 1 {
+        closed.push(Reason::new(
+            format!("num_devices {}", sb.num_devices),
+            "filesystems over several devices can't be mounted yet",
+            "mount it with the Linux kernel, or remove the other devices there (btrfs device \
+             remove)",
+        ));
+    }
+    if sb.log_root.get() != 0 {
+        read_only.push(Reason::new(
+            format!("log_root {}", sb.log_root),
+            "there is a log tree (the image was not unmounted cleanly), which can't be replayed \
+             yet",
+            "mount it once with the Linux kernel, or use `-o ro,nologreplay` to see the last \
+             commit",
+        ));
+    }
+    (closed, read_only)
 }
 
 fn tree_facts(name: &str, objectid: u64, root: u64, generation: u64, level: u8) -> Facts {
@@ -236,7 +289,7 @@ fn show_superblocks(image: &Image, out: &mut Output) -> Result<(), Stop> {
 }
 
 fn show_tree(image: &Image, name: &str, out: &mut Output) -> Result<(), Stop> {
-    let mut reader = Reader::open(image)?;
+    let mut reader = open(image)?;
     let meaning = reader.meaning();
     let expect = reader.find_tree(name)?;
     for problem in reader.take_problems() {
@@ -272,7 +325,7 @@ fn show_content(block: &[u8], meaning: describe::Meaning, out: &mut Output) -> s
 
 /// One block: what each copy is worth, then the content as far as it can be told.
 fn show_block(image: &Image, at: Logical, out: &mut Output) -> Result<(), Stop> {
-    let reader = Reader::open(image)?;
+    let reader = open(image)?;
     let copies = reader.copies(at)?;
     for (number, (_, verdict)) in copies.iter().enumerate() {
         let verdict = match verdict {

@@ -8,10 +8,11 @@ use crate::ondisk::check::{CheckContext, Expect, check_block};
 use crate::ondisk::describe::Meaning;
 use crate::ondisk::superblock::Superblock;
 use crate::ondisk::tree_block::{self, leaf, node};
-use crate::ondisk::{Chunk, Key, RootItem, ids, kind};
+use crate::ondisk::{Chunk, Key, RootItem, ids, kind, uuid_words};
 use crate::sync::Arc;
-use crate::units::{Generation, Logical};
-use crate::volume::{BlockDevice, ChunkMapping, FileDevice, Volume};
+use crate::units::{DevId, Generation, Logical};
+use crate::volume::{BlockDevice, ChunkMapping, Extent, FileDevice, Volume, profile};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,12 +21,27 @@ use std::path::Path;
 /// An image to look at.
 pub(super) struct Image {
     pub(super) device: Arc<dyn BlockDevice>,
+    /// Other devices of the same filesystem.
+    others: Vec<Arc<dyn BlockDevice>>,
 }
 
 impl Image {
     /// Opens with a shared lock, or without any where somebody writes; that is said on stderr.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let device: Arc<dyn BlockDevice> = match FileDevice::open(path, true) {
+        Ok(Self {
+            device: Self::open_device(path)?,
+            others: Vec::new(),
+        })
+    }
+
+    /// Another device.
+    pub(super) fn add(&mut self, path: &Path) -> Result<()> {
+        self.others.push(Self::open_device(path)?);
+        Ok(())
+    }
+
+    fn open_device(path: &Path) -> Result<Arc<dyn BlockDevice>> {
+        Ok(match FileDevice::open(path, true) {
             Ok(device) => Arc::new(device),
             Err(Error::Busy(user)) => {
                 eprintln!(
@@ -34,8 +50,7 @@ impl Image {
                 Arc::new(UnlockedFile::open(path)?)
             }
             Err(error) => return Err(error),
-        };
-        Ok(Self { device })
+        })
     }
 }
 
@@ -96,10 +111,31 @@ type Visit<'v> = &'v mut dyn FnMut(Seen) -> io::Result<()>;
 
 /// An image whose chunks are known.
 pub(super) struct Reader {
+    devices: BTreeMap<DevId, Arc<dyn BlockDevice>>,
     volume: Volume,
     superblock: Superblock,
     ctx: CheckContext,
     problems: Vec<String>,
+}
+
+/// The devices by the numbers that they say they have.
+fn devices(image: &Image, sb: &Superblock) -> Result<BTreeMap<DevId, Arc<dyn BlockDevice>>> {
+    let number = |sb: &Superblock| DevId(sb.dev_item.devid.get());
+    let mut devices = BTreeMap::from([(number(sb), image.device.clone())]);
+    for device in &image.others {
+        let (_, own) = Volume::open_alone(device.clone())?;
+        // A seed device has a filesystem id of its own.
+        if own.fsid != sb.fsid && !own.is_seed() {
+            return Err(Error::Unsupported(format!(
+                "{} belongs to filesystem {}, not to {}: leave it out",
+                device.name(),
+                uuid_words(&own.fsid),
+                uuid_words(&sb.fsid)
+            )));
+        }
+        devices.insert(number(&own), device.clone());
+    }
+    Ok(devices)
 }
 
 /// The root tree as the superblock says it.
@@ -119,9 +155,10 @@ fn expect((at, generation, level): (Logical, Generation, u8), owner: u64) -> Exp
 impl Reader {
     /// Reads the chunk tree; what can't be read of it becomes a problem, not a failure.
     pub(super) fn open(image: &Image) -> Result<Self> {
-        let (volume, superblock) = Volume::open(vec![image.device.clone()], true)?;
+        let (volume, superblock) = Volume::open_alone(image.device.clone())?;
         let ctx = CheckContext::from_superblock(&superblock)?;
         let mut reader = Self {
+            devices: devices(image, &superblock)?,
             volume,
             superblock,
             ctx,
@@ -159,6 +196,13 @@ impl Reader {
             }
         }
         reader.problems = problems;
+        let (given, all) = (reader.devices.len(), reader.superblock.num_devices.get());
+        if (given as u64) < all {
+            eprintln!(
+                "btrfuse: {given} of {all} devices given, so what only the others hold isn't \
+                 shown; name them with --device"
+            );
+        }
         Ok(reader)
     }
 
@@ -178,9 +222,46 @@ impl Reader {
         std::mem::take(&mut self.problems)
     }
 
+    /// Where the bytes at `at` are, on whatever device.
+    fn places(&self, at: Logical) -> Result<Extent> {
+        let (start, chunk) = self
+            .volume
+            .chunks()
+            .chunk_at(at)
+            .ok_or_else(|| Error::corrupt(format!("address {at} lies in no chunk")))?;
+        chunk.places(at.get() - start.get()).ok_or_else(|| {
+            let (count, name) = (chunk.stripes.len(), profile::name(chunk.flags));
+            Error::corrupt(format!("chunk {start}: {count} stripes of {name}"))
+        })
+    }
+
+    /// Copy `mirror` of the bytes at `at`, unverified.
+    fn read(&self, at: Logical, buf: &mut [u8], mirror: usize) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let here = at.checked_add(done as u64).ok_or(Error::Overflow)?;
+            let extent = self.places(here)?;
+            let no_such = || Error::corrupt(format!("address {here} has fewer copies"));
+            let &(devid, physical) = extent.copies.get(mirror).ok_or_else(no_such)?;
+            let device = self.devices.get(&devid).ok_or_else(|| {
+                Error::NoGoodCopy(format!(
+                    "copy {} of address {at} is on device {devid}, which isn't given",
+                    mirror + 1
+                ))
+            })?;
+            let left = buf.len() - done;
+            let take = usize::try_from(extent.len).map_or(left, |len| len.min(left));
+            let piece = &mut buf[done..done + take];
+            let read = device.read_at(physical.get(), piece);
+            read.map_err(|error| Error::device(format!("read {take} bytes at {physical}"), error))?;
+            done += take;
+        }
+        Ok(())
+    }
+
     /// Every copy of a block with its verdict; empty where it can't be read.
     pub(super) fn copies(&self, at: Logical) -> Result<Vec<(Vec<u8>, Result<()>)>> {
-        let copies = self.volume.copies_at(at)?;
+        let copies = self.places(at)?.copies.len();
         Ok((0..copies)
             .map(|mirror| self.copy(&Expect::at(at), mirror))
             .collect())
@@ -188,7 +269,7 @@ impl Reader {
 
     fn copy(&self, expect: &Expect, mirror: usize) -> (Vec<u8>, Result<()>) {
         let mut block = vec![0; self.ctx.nodesize as usize];
-        match self.volume.read(expect.at, &mut block, mirror) {
+        match self.read(expect.at, &mut block, mirror) {
             Ok(()) => {
                 let verdict = check_block(&self.ctx, expect, &block);
                 (block, verdict)
@@ -205,8 +286,8 @@ impl Reader {
     /// It ends on any image: levels fall by one at each step, and blocks beside each other have
     /// keys that don't overlap, so none is met twice.
     fn walk_until(&self, expect: Expect, end: Option<Key>, visit: Visit) -> io::Result<()> {
-        let copies = match self.volume.copies_at(expect.at) {
-            Ok(copies) => copies,
+        let copies = match self.places(expect.at) {
+            Ok(extent) => extent.copies.len(),
             Err(error) => return visit(Seen::Bad(error)),
         };
         let mut errors = Vec::new();
@@ -224,7 +305,9 @@ impl Reader {
             let unread = || Error::corrupt_block(expect.at, None, "no copy");
             return visit(Seen::Bad(errors.into_iter().next().unwrap_or_else(unread)));
         };
-        for error in errors {
+        // That other devices aren't given was said once.
+        let absent = |error: &Error| matches!(error, Error::NoGoodCopy(_));
+        for error in errors.into_iter().filter(|error| !absent(error)) {
             visit(Seen::BadCopy(error))?;
         }
         visit(Seen::Block(&block))?;
