@@ -125,9 +125,15 @@ fn refusals_are_one_sentence_and_leave_no_file() {
         code == Some(1) && said.contains("--size"),
         "{code:?} {said}"
     );
+    let long = "x".repeat(256);
     for (arguments, words) in [
         (&["--size", "50M"][..], "at least 109 MiB"),
         (&["--size", "1G", "--nodesize", "128K"], "node size"),
+        (&["--size", "1G", "--nodesize", "3K"], "node size 3072"),
+        (&["--size", "1G", "-L", &long], "at most 255 bytes"),
+        (&["--size", "1G", "-L", "a\nb"], "no line break"),
+        (&["--size", "1G", "--csum", "md5"], "crc32c, xxhash64"),
+        (&["--size", "1G", "-U", "123"], "32 hexadecimal digits"),
         (
             &["--size", "1G", "-O", "^no-holes"],
             "block-group-tree needs",
@@ -138,11 +144,124 @@ fn refusals_are_one_sentence_and_leave_no_file() {
     ] {
         let (code, said) = mkfs(arguments, &absent);
         assert!(
-            code != Some(0) && said.contains(words),
+            code == Some(1) && said.contains(words),
             "{arguments:?}: {code:?} {said}"
         );
         assert!(!absent.exists(), "{arguments:?} left a file");
     }
+    // The host refuses.
+    let (code, said) = mkfs(&["--size", "9000000T"], &absent);
+    assert!(
+        code == Some(2) && said.contains("too large"),
+        "{code:?} {said}"
+    );
+    assert!(!absent.exists(), "too large, and left a file");
+    // The image refuses: nothing about the command line is wrong.
+    let small = Image::blank(50);
+    let (code, said) = mkfs(&[], small.path());
+    assert!(
+        code == Some(3) && said.contains("109 MiB"),
+        "{code:?} {said}"
+    );
+}
+
+#[test]
+fn label_and_uuid_are_as_they_were_given() {
+    let label = "l\u{e4}bel \u{2603} ".repeat(23);
+    assert!((240..=255).contains(&label.len()));
+    let uuid = "6f1c5c1e-6f0a-4d56-9a0b-0123456789ab";
+    let image = Image::mkfs_btrfuse(128, &["-L", &label, "-U", uuid]);
+    assert_eq!(image.fsid(), uuid);
+    let shown = run(Command::new("btrfs")
+        .args(["filesystem", "label"])
+        .arg(image.path()));
+    assert_eq!(shown.stdout.trim_end_matches('\n'), label);
+    btrfs_check(image.path());
+}
+
+/// An existing file keeps its size, or gets the one that was asked for, larger or smaller.
+#[test]
+fn an_existing_file_keeps_its_size_unless_it_is_given_one() {
+    let image = Image::blank(200);
+    let size = || std::fs::metadata(image.path()).expect("our image").len() >> 20;
+    for (arguments, wanted) in [
+        (&[][..], 200),
+        (&["-f", "--size", "300M"], 300),
+        (&["-f"], 300),
+        (&["-f", "--size", "120M"], 120),
+    ] {
+        let (code, said) = mkfs(arguments, image.path());
+        assert_eq!((code, size()), (Some(0), wanted), "{arguments:?}: {said}");
+        btrfs_check(image.path());
+    }
+}
+
+/// The golden image was made by mkfs.btrfs 6.19 with its defaults, and then used.
+#[test]
+fn the_defaults_are_those_of_a_new_mkfs_btrfs() {
+    let kind = |image: &Path| {
+        let inspect = |arguments: &[&str]| {
+            let mut command = Command::new(btrfuse_binary());
+            run(command.arg("inspect").arg(image).args(arguments)).stdout
+        };
+        let whole: serde_json::Value = serde_json::from_str(&inspect(&["--json"])).expect("JSON");
+        let whole = &whole["image"];
+        let features = [
+            "incompat_flags",
+            "compat_ro_flags",
+            "csum_type",
+            "nodesize",
+            "sectorsize",
+        ]
+        // Set when a file is first compressed.
+        .map(|name| {
+            whole[name]
+                .to_string()
+                .replace("COMPRESS_LZO|COMPRESS_ZSTD|", "")
+        });
+        let trees: Vec<String> = whole["trees"]
+            .as_array()
+            .expect("trees")
+            .iter()
+            .map(|tree| tree["tree"].as_str().unwrap_or_default().to_owned())
+            .filter(|name| !name.starts_with("subvolume"))
+            .collect();
+        let mut profiles: Vec<String> = inspect(&["tree", "chunk", "--json"])
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+            .filter_map(|it| {
+                it["item"]["stripe_len"]
+                    .as_u64()
+                    .and(it["item"]["type"].as_str().map(str::to_owned))
+            })
+            .collect();
+        profiles.sort();
+        profiles.dedup();
+        (features, trees, profiles)
+    };
+    let theirs = btrfuse_test_support::golden::named("bgt-s11").image();
+    let ours = Image::mkfs_btrfuse(256, &[]);
+    assert_eq!(kind(ours.path()), kind(theirs.path()));
+}
+
+#[test]
+fn a_loop_device_is_made_through_its_claim() {
+    let image = Image::blank(200);
+    let attached = run(Command::new("losetup")
+        .args(["--find", "--show"])
+        .arg(image.path()));
+    let device = Path::new(attached.stdout.trim());
+    let (code, said) = mkfs(&[], device);
+    let (again, refused) = mkfs(&[], device);
+    let (resized, words) = mkfs(&["-f", "--size", "150M"], device);
+    run(Command::new("losetup").arg("-d").arg(device));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(again == Some(6) && refused.contains("use -f"), "{refused}");
+    assert!(
+        resized == Some(1) && words.contains("--size is for files"),
+        "{words}"
+    );
+    judge(image.path());
 }
 
 #[test]

@@ -100,8 +100,17 @@ impl Failure {
         Self::new(Exit::Busy, sentence)
     }
 
-    /// The same failure, with the thing it happened to in front: `"IMAGE: sentence"`.
+    /// The same failure, with the thing it happened to in front: `"IMAGE: sentence"`, unless
+    /// the sentence names it already.
     pub fn at(self, place: impl fmt::Display) -> Self {
+        let place = place.to_string();
+        let mut words = self
+            .sentence
+            .split([' ', ':', ',', ';'])
+            .filter(|word| !word.is_empty());
+        if words.any(|word| word == place) {
+            return self;
+        }
         Self {
             sentence: format!("{place}: {}", self.sentence),
             ..self
@@ -111,7 +120,15 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.sentence)
+        // The system's words are enough; its number is for who reads the source.
+        let mut parts = self.sentence.split(" (os error ");
+        f.write_str(parts.next().unwrap_or_default())?;
+        parts.try_for_each(|part| match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                f.write_str(rest)
+            }
+            _ => write!(f, " (os error {part}"),
+        })
     }
 }
 
@@ -152,6 +169,19 @@ mod tests {
                 assert_eq!(Exit::from_number(number) as u8, number);
             }
         }
+    }
+
+    #[test]
+    fn sentences_name_the_place_once_and_no_numbers_of_errors() {
+        let why = std::io::Error::from_raw_os_error(libc::ENOENT);
+        let failure = Failure::failed(format!("open a.img: {why}; make it"));
+        assert_eq!(
+            failure.clone().at("a.img").to_string(),
+            "open a.img: No such file or directory; make it"
+        );
+        assert!(failure.at("a").to_string().starts_with("a: open a.img"));
+        let odd = Failure::failed("a file named (os error x)");
+        assert_eq!(odd.to_string(), odd.sentence);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::Failure;
 use super::size;
 use crate::commit::mkfs::{self, FEATURE_NAMES, Features, Made, MkfsOptions};
-use crate::ondisk::{CsumType, uuid_words};
+use crate::ondisk::{CsumType, Uuid, uuid_words};
 use crate::volume::{BlockDevice, FileDevice};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -35,6 +35,9 @@ pub struct Args {
     /// Features to turn on, or off with a `^` in front, separated by commas.
     #[arg(short = 'O', long, value_name = "FEATURE,^FEATURE")]
     features: Vec<String>,
+    /// The filesystem's UUID; random if absent.
+    #[arg(short = 'U', long, value_parser = uuid)]
+    uuid: Option<Uuid>,
     /// Make the file of this size (K, M, G, T), or give an existing file this size.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     size: Option<u64>,
@@ -50,7 +53,7 @@ fn features_help() -> String {
     for (name, words) in FEATURE_NAMES {
         help.push_str(&format!("  {name:18}{words}\n"));
     }
-    help.push_str("block-group-tree needs no-holes and free-space-tree.");
+    help.push_str("\nblock-group-tree needs no-holes and free-space-tree.");
     help
 }
 
@@ -61,6 +64,22 @@ fn csum(name: &str) -> Result<CsumType, String> {
         .find(|csum| csum.name() == name || csum.name().trim_end_matches("64") == name)
         .or_else(|| (name == "blake2").then_some(CsumType::Blake2b))
         .ok_or_else(|| "take crc32c, xxhash64, sha256 or blake2b".into())
+}
+
+/// A UUID as people write it, with or without its dashes.
+fn uuid(text: &str) -> Result<Uuid, String> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+    let dashes_fit = digits.len() == text.len() || text.len() == 36;
+    let mut uuid = Uuid::default();
+    for (byte, pair) in uuid.iter_mut().zip(digits.chunks(2)) {
+        let pair = std::str::from_utf8(pair).unwrap_or_default();
+        *byte = u8::from_str_radix(pair, 16).unwrap_or_default();
+    }
+    let hex = digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit);
+    if !hex || !dashes_fit || uuid == Uuid::default() {
+        return Err("take 32 hexadecimal digits, as `uuidgen` prints them".into());
+    }
+    Ok(uuid)
 }
 
 /// Runs the command.
@@ -81,7 +100,7 @@ fn options(args: &Args) -> Result<MkfsOptions, Failure> {
     let bytes = |what: &str, value: u64| {
         u32::try_from(value).map_err(|_| Failure::usage(format!("{what} {value} is too large")))
     };
-    Ok(MkfsOptions {
+    let options = MkfsOptions {
         label: args
             .label
             .clone()
@@ -92,7 +111,18 @@ fn options(args: &Args) -> Result<MkfsOptions, Failure> {
         csum: args.csum,
         features,
         force: args.force,
-        fsid: None,
+        fsid: args.uuid,
+    };
+    mkfs::judge_options(&options).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(options)
+}
+
+/// Whether a filesystem fits; a size that was typed is the command line's mistake, one that the
+/// image has isn't.
+fn judge_size(args: &Args, size_bytes: u64, options: &MkfsOptions) -> Result<(), Failure> {
+    mkfs::judge(size_bytes, options).map_err(|error| match args.size {
+        Some(_) => Failure::usage(error.to_string()),
+        None => Failure::from(error),
     })
 }
 
@@ -105,7 +135,7 @@ fn make(args: &Args, options: &MkfsOptions) -> Result<Made, Failure> {
                 "no such file; say how large to make it, for example with --size 1G",
             ));
         };
-        mkfs::judge(size_bytes, options)?;
+        judge_size(args, size_bytes, options)?;
         let device = FileDevice::create(image, size_bytes)?;
         return mkfs::make(&device, options).map_err(|error| {
             drop(device);
@@ -114,38 +144,36 @@ fn make(args: &Args, options: &MkfsOptions) -> Result<Made, Failure> {
             error.into()
         });
     }
-    let device = FileDevice::open(image, false)?;
+    let mut device = FileDevice::open(image, false)?;
     device.claim()?;
     let size_bytes = args.size.unwrap_or(device.size_bytes());
-    mkfs::judge(size_bytes, options)?;
-    if size_bytes == device.size_bytes() {
-        return Ok(mkfs::make(&device, options)?);
+    judge_size(args, size_bytes, options)?;
+    if size_bytes != device.size_bytes() {
+        resize(image, &mut device, size_bytes, options)?;
     }
-    resize(image, device, size_bytes, options)
+    Ok(mkfs::make(&device, options)?)
 }
 
 /// Gives an existing file another size: only after what is in it has been looked at.
 fn resize(
     image: &Path,
-    device: FileDevice,
+    device: &mut FileDevice,
     size_bytes: u64,
     options: &MkfsOptions,
-) -> Result<Made, Failure> {
+) -> Result<(), Failure> {
     if !image.is_file() {
         return Err(Failure::usage(
             "--size is for files; a block device has the size that it has",
         ));
     }
     if !options.force
-        && let Some(found) = mkfs::find_signature(&device)?
+        && let Some(found) = mkfs::find_signature(device)?
     {
         return Err(Failure::busy(format!(
             "holds {found}: use -f to overwrite it"
         )));
     }
-    drop(device);
-    let device = FileDevice::create(image, size_bytes)?;
-    Ok(mkfs::make(&device, options)?)
+    Ok(device.set_size(size_bytes)?)
 }
 
 fn report(args: &Args, options: &MkfsOptions, made: &Made) {
@@ -195,6 +223,22 @@ fn in_words(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn uuids_are_read_as_they_are_written() {
+        let wanted: Uuid = std::array::from_fn(|at| 0x10 + at as u8);
+        assert_eq!(uuid(&uuid_words(&wanted)), Ok(wanted));
+        assert_eq!(uuid("101112131415161718191A1B1C1D1E1F"), Ok(wanted));
+        for text in [
+            "",
+            "1011",
+            "10111213141516171819-1a1b1c1d1e1f",
+            "g0111213-1415-1617-1819-1a1b1c1d1e1f",
+            "00000000-0000-0000-0000-000000000000",
+        ] {
+            assert!(uuid(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn checksums_have_the_names_of_mkfs_btrfs_too() {

@@ -44,6 +44,7 @@ impl FileDevice {
     /// file held stays readable where the sizes overlap.
     pub fn create(path: impl AsRef<Path>, size_bytes: u64) -> Result<Self> {
         let path = path.as_ref();
+        let existed = path.exists();
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -52,11 +53,27 @@ impl FileDevice {
             .open(path)
             .map_err(|error| Error::device(format!("create {}", path.display()), error))?;
         let mut device = Self::adopt(file, path, false)?;
-        device.file.set_len(size_bytes).map_err(|error| {
-            Error::device(format!("give {} {size_bytes} bytes", path.display()), error)
+        device.set_size(size_bytes).inspect_err(|_| {
+            if !existed {
+                // Made and locked by us, and empty.
+                let _ = std::fs::remove_file(path);
+            }
         })?;
-        device.size_bytes = size_bytes;
         Ok(device)
+    }
+
+    /// Gives a regular file another size.
+    pub fn set_size(&mut self, size_bytes: u64) -> Result<()> {
+        let resized = match i64::try_from(size_bytes) {
+            Ok(_) => self.file.set_len(size_bytes),
+            Err(_) => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+        };
+        resized.map_err(|error| {
+            let name = self.path.display();
+            Error::device(format!("give {name} {size_bytes} bytes"), error)
+        })?;
+        self.size_bytes = size_bytes;
+        Ok(())
     }
 
     fn adopt(file: File, path: &Path, read_only: bool) -> Result<Self> {
@@ -110,11 +127,10 @@ impl FileDevice {
 }
 
 fn open_file(path: &Path, read_only: bool, exclusive: bool) -> Result<File> {
-    let flags = if exclusive {
-        OFlags::EXCL
-    } else {
-        OFlags::empty()
-    };
+    // Without NONBLOCK a pipe of that name would hold us until somebody writes to it; files and
+    // block devices don't know the flag.
+    let mut flags = OFlags::NONBLOCK;
+    flags.set(OFlags::EXCL, exclusive);
     OpenOptions::new()
         .read(true)
         .write(!read_only)
@@ -122,13 +138,9 @@ fn open_file(path: &Path, read_only: bool, exclusive: bool) -> Result<File> {
         .open(path)
         .map_err(|error| match error.raw_os_error() {
             Some(libc::EBUSY) => super::image_lock::busy_block_device(path),
-            Some(libc::EROFS | libc::EACCES | libc::EPERM) if !read_only => Error::device(
-                format!(
-                    "open {} for writing (mount with -o ro to only read)",
-                    path.display()
-                ),
-                error,
-            ),
+            Some(libc::EROFS | libc::EACCES | libc::EPERM) if !read_only => {
+                Error::device(format!("open {} for writing", path.display()), error)
+            }
             _ => Error::device(format!("open {}", path.display()), error),
         })
 }
@@ -197,6 +209,31 @@ mod tests {
         assert_eq!(back[4096..], [5; 4096]);
         drop(device);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn a_size_that_no_file_can_have_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        assert!(FileDevice::create(&path, u64::MAX / 2 + 1).is_err());
+        assert!(!path.exists());
+        let kept = dir.path().join("kept");
+        std::fs::write(&kept, b"content").unwrap();
+        assert!(FileDevice::create(&kept, u64::MAX).is_err());
+        assert_eq!(std::fs::read(&kept).unwrap(), b"content");
+    }
+
+    /// Opening a pipe waits for its other end.
+    #[test]
+    fn a_pipe_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, 0o600.into(), 0).unwrap();
+        for read_only in [true, false] {
+            let error = FileDevice::open(&path, read_only).unwrap_err();
+            assert!(error.to_string().contains("neither"), "{error}");
+        }
     }
 
     #[test]

@@ -124,6 +124,12 @@ pub fn make(device: &dyn BlockDevice, options: &MkfsOptions) -> Result<Made> {
 
 /// Refuses options that contradict each other or a device of `size_bytes`, without touching any.
 pub fn judge(size_bytes: u64, options: &MkfsOptions) -> Result<()> {
+    judge_options(options)?;
+    Layout::plan(size_bytes, options).map(drop)
+}
+
+/// Refuses options that no device fits.
+pub fn judge_options(options: &MkfsOptions) -> Result<()> {
     let refuse = |words: String| Err(Error::Unsupported(words));
     let (node, sector) = (options.nodesize, options.sectorsize);
     if !sector.is_power_of_two() || !(4096..=65536).contains(&sector) {
@@ -145,8 +151,7 @@ pub fn judge(size_bytes: u64, options: &MkfsOptions) -> Result<()> {
     if label.len() > 255 || label.contains(&0) || label.contains(&b'\n') {
         return refuse("a label has at most 255 bytes and no line break".into());
     }
-    options.features.judge()?;
-    Layout::plan(size_bytes, options).map(drop)
+    options.features.judge()
 }
 
 /// A random UUID of version 4.
