@@ -200,9 +200,106 @@ code 1 "$BTRFUSE" umount m; says "isn't the mount point"
 code 1 "$BTRFUSE" sync m; says "isn't in a btrfuse mount"
 code 3 "$BTRFUSE" mount -o subvol=nowhere "$IMAGE" m || code 2 "$BTRFUSE" mount -o subvol=nowhere "$IMAGE" m; says nowhere
 code 0 "$BTRFUSE" --version; says "(protocol: "
+mkfs.ext4 -q zero 20M
+code 3 "$BTRFUSE" mount zero m; says "it holds an ext2, ext3 or ext4 filesystem"
+code 1 "$BTRFUSE" mount -o comit=5 "$IMAGE" m; says 'did you mean `commit`'
 [ -z "$(kind m)" ] || fail "nothing may be mounted now"
 "#,
     );
+}
+
+#[test]
+fn readers_share_an_image_and_writers_do_not() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+code 0 "$BTRFUSE" mount -o ro "$IMAGE" m
+code 0 "$BTRFUSE" mount -o ro "$IMAGE" bin
+code 0 "$BTRFUSE" sync m
+code 1 touch m/x; says "Read-only"
+mkdir third
+code 6 "$BTRFUSE" mount "$IMAGE" third; says "in use"; says btrfuse
+code 6 "$BTRFUSE" mkfs -f "$IMAGE"; says "in use"
+code 0 "$BTRFUSE" inspect "$IMAGE"
+code 0 "$BTRFUSE" umount m
+code 0 "$BTRFUSE" umount bin
+as() { setpriv --reuid nobody --regid nogroup --clear-groups env HOME=/ "$@"; }
+cp "$BTRFUSE" bin/btrfuse
+cp --sparse=always "$IMAGE" image
+chmod 444 image
+chown nobody m
+code 2 as bin/btrfuse mount image m; says "mount it with \`-o ro\`"
+code 2 as bin/btrfuse mkfs -f image; says "Permission denied"
+code 0 as bin/btrfuse mount -o ro image m
+code 0 as bin/btrfuse umount m
+chmod 400 image
+code 2 as bin/btrfuse mount -o ro image m; says "Permission denied"
+"#,
+    );
+}
+
+/// The daemon of a user's mount is the user's; whoever mounted may unmount, and root.
+#[test]
+fn a_user_mounts_by_a_line_in_fstab() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+"$HELPERS/install" --prefix "$PLACE/usr" --binary "$BTRFUSE" >/dev/null
+as() { user=$1; shift; setpriv --reuid "$user" --regid nogroup --clear-groups env HOME=/ "$@"; }
+cp --sparse=always "$IMAGE" image
+chown nobody image m
+for kind in btrfuse fuse.btrfuse; do
+    echo "$PLACE/image $PLACE/m $kind noauto,user 0 0" >/etc/fstab
+    code 0 as nobody mount "$PLACE/m"
+    grep "$PLACE/m" /proc/mounts | grep -q 'nosuid,nodev,noexec.*user_id=65534' || fail "$(cat /proc/mounts)"
+    code 2 as daemon "$PLACE/usr/bin/btrfuse" umount "$PLACE/m"; says "only they and root"
+    code 0 as nobody umount "$PLACE/m"
+    flock --nonblock --exclusive image true || fail "umount came back while the image was in use"
+    [ ! -s /run/mount/utab ] || fail "left in the table: $(cat /run/mount/utab)"
+done
+mount -t btrfuse -o loop image m
+[ "$(kind m)" = fuseblk.btrfuse ] || fail "mounted as $(kind m)"
+umount m
+[ -z "$(losetup -j image)" ] || fail "the loop device is left"
+"#,
+    );
+}
+
+/// A daemon without `--log` has nobody to talk to but syslog.
+#[test]
+fn a_daemon_logs_to_syslog() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let place = temp_dir();
+    let socket = place.path().join("log");
+    let syslog = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
+    let text = format!(
+        r#"
+mkdir layer/dev
+cp -a /dev/null /dev/zero /dev/urandom layer/dev
+mknod layer/dev/fuse c 10 229
+: >layer/dev/log
+mount --bind layer/dev /dev
+mount --bind {} /dev/log
+code 0 "$BTRFUSE" mount "$IMAGE" m
+code 0 "$BTRFUSE" umount m
+"#,
+        socket.display()
+    );
+    passes(image.path(), &text);
+    syslog.set_nonblocking(true).expect("a socket");
+    let mut said = Vec::new();
+    let mut record = [0; 2000];
+    while let Ok(length) = syslog.recv(&mut record) {
+        said.push(String::from_utf8_lossy(&record[..length]).into_owned());
+    }
+    // Facility daemon, severity info.
+    let is_ours = |words: &str| {
+        said.iter()
+            .any(|line| line.starts_with("<30>btrfuse[") && line.contains(words))
+    };
+    assert!(is_ours(" mounted on ") && is_ours(" unmounted"), "{said:?}");
 }
 
 #[test]

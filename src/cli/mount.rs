@@ -6,7 +6,7 @@
 use super::daemon::{self, Side, Starter};
 use super::logging::{self, Target};
 use super::options::{self, Atime, Options};
-use super::{Exit, Failure, signals, utab};
+use super::{Exit, Failure, signals, signature, utab};
 use crate::extent_buffer::Kind;
 use crate::fs::{AtimeMode, Filesystem, MountOptions};
 use crate::fuse::control::Watchers;
@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 /// fusermount3 (package fuse3) mounts, and only you can use the mount unless `-o allow_other`
 /// is given and /etc/fuse.conf permits it. As root, everybody can, as permissions allow.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = options::table::help())]
 pub struct Args {
     /// The image file or block device.
     image: PathBuf,
@@ -34,9 +35,8 @@ pub struct Args {
     #[arg(short, long)]
     foreground: bool,
     /// Mount options, separated by commas: ro, commit=SECONDS, metadata_cache=SIZE,
-    /// subvol=PATH, subvolid=ID, allow_other, noatime, discard, nologreplay (with ro),
-    /// threads=N, nofuseblk, nosuid, nodev, noexec, sync, dirsync, and what mount(8) and fstab
-    /// add. docs/mount-options.md explains each.
+    /// subvol=PATH, subvolid=ID, allow_other, noatime, discard and others, and what mount(8) and
+    /// fstab add. The manual page and the long --help list them.
     #[arg(short, value_name = "OPTIONS")]
     options: Vec<String>,
     /// Append the log to FILE instead of stderr or syslog.
@@ -239,8 +239,12 @@ type Parts = (Arc<Filesystem>, Arc<Watchers>, Session, signals::Ending);
 fn begin(plan: &Plan, starter: &mut Starter) -> Result<Parts, Failure> {
     let options = &plan.options;
     let device = open_device(&plan.image, options.read_only)?;
-    let fs = Filesystem::mount(vec![device], &engine_options(options, plan.protocol))
-        .map_err(|error| Failure::from(error).at(plan.image.display()))?;
+    let fs = Filesystem::mount(
+        vec![device.clone()],
+        &engine_options(options, plan.protocol),
+    )
+    .map_err(|error| signature::explain(error, &*device).at(plan.image.display()))?;
+    drop(device);
     let refused = fs.read_only_reason();
     if let Some(reason) = refused.as_ref().filter(|_| !options.read_only) {
         starter.note(&format!(
@@ -282,18 +286,18 @@ fn open_device(image: &Path, read_only: bool) -> Result<Arc<dyn BlockDevice>, Fa
     match FileDevice::open(image, read_only) {
         Ok(device) => Ok(Arc::new(device)),
         Err(error) => {
-            let hint = match error.errno() {
-                libc::EROFS | libc::EACCES | libc::EPERM if !read_only => {
+            let denied = [libc::EROFS, libc::EACCES, libc::EPERM].map(Some);
+            let hint = match &error {
+                crate::Error::Device { source, .. }
+                    if !read_only && denied.contains(&source.raw_os_error()) =>
+                {
                     "; mount it with `-o ro` if reading is enough"
                 }
                 _ => "",
             };
             let mut failure = Failure::from(error);
             failure.sentence.push_str(hint);
-            if !failure.sentence.contains(&*image.to_string_lossy()) {
-                failure = failure.at(image.display());
-            }
-            Err(failure)
+            Err(failure.at(image.display()))
         }
     }
 }

@@ -124,6 +124,10 @@ fn detach_as_user(path: &Path, lazy: bool) -> Result<(), Failure> {
             "can't unmount {} as a user without fusermount3; install the package fuse3",
             path.display()
         ))),
+        _ if why.to_string().contains("not found in /etc/mtab") => Err(Failure::failed(format!(
+            "can't unmount {}, which somebody else has mounted: only they and root can",
+            path.display()
+        ))),
         _ => Err(Failure::failed(format!(
             "can't unmount {}: {why}",
             path.display()

@@ -109,23 +109,9 @@ pub fn judge(name: &str, value: Option<&str>) -> Verdict {
 
 /// `; did you mean …?` for a misspelt name of ours.
 pub fn hint(name: &str) -> String {
-    const OURS: [&str; 14] = [
-        "commit",
-        "metadata_cache",
-        "subvol",
-        "subvolid",
-        "nologreplay",
-        "discard",
-        "noatime",
-        "relatime",
-        "strictatime",
-        "allow_other",
-        "threads",
-        "nofuseblk",
-        "ro",
-        "rw",
-    ];
-    let near = OURS.iter().map(|own| (distance(name, own), own)).min();
+    let near = super::table::names()
+        .map(|own| (distance(name, own), own))
+        .min();
     match near {
         Some((edits, own)) if edits <= 2 && edits < own.len() => {
             format!(" (did you mean `{own}`?)")

@@ -6,6 +6,7 @@
 
 mod foreign;
 mod split;
+pub mod table;
 
 #[cfg(test)]
 mod tests;

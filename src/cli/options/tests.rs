@@ -85,6 +85,24 @@ fn dangerous_options_are_explained() {
     assert!(one("uid=1000").unwrap_err().sentence.contains("chown"));
 }
 
+/// The manual lists what is understood, and docs/mount-options.md the same.
+#[test]
+fn every_option_of_the_table_is_understood_and_documented() {
+    let page = include_str!("../../../docs/mount-options.md");
+    for name in table::names() {
+        let value = match name {
+            "commit" | "subvolid" | "threads" => "=7",
+            "metadata_cache" => "=2M",
+            "subvol" => "=a",
+            "protocol" | "delay" => continue,
+            _ => "",
+        };
+        one(&format!("ro,{name}{value}")).unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        assert!(page.contains(&format!("`{name}")), "{name}");
+    }
+    assert!(table::help().contains("rescue=nologreplay"));
+}
+
 #[test]
 fn quotes_protect_commas() {
     assert_eq!(
