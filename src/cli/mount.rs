@@ -161,7 +161,8 @@ fn plan(wish: &Wish, options: Options) -> Result<Plan, Failure> {
         .map_err(|why| {
             let hint = match why.kind() {
                 io::ErrorKind::NotFound => "; make it with mkdir",
-                io::ErrorKind::NotConnected => {
+                // The second of a request that was under way when it died.
+                io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted => {
                     "; a mount there has lost its daemon: clear it with `umount -l`"
                 }
                 _ => "",
