@@ -70,7 +70,9 @@ pub(super) fn flush_locked(fs: &Filesystem, inode: &Arc<Inode>) -> Result<()> {
     {
         let mut state = inode.data.state.lock();
         if state.dirty.is_empty() {
-            // A truncation may have left nothing to write.
+            // A truncation or a punched hole may have left nothing to write.
+            state.data_space = None;
+            state.item_space = None;
             let place = fs.delayed_data.take_up(&mut state);
             drop(state);
             fs.delayed_data.leave(place);
@@ -178,7 +180,7 @@ fn can_inline(fs: &Filesystem, batch: &Batch) -> bool {
 }
 
 pub(super) fn count_bytes(meta: &mut InodeMeta, added: u64, freed: u64) {
-    meta.nbytes = (meta.nbytes + added).saturating_sub(freed);
+    meta.nbytes = meta.nbytes.saturating_add(added).saturating_sub(freed);
 }
 
 fn write_out(fs: &Filesystem, inode: &Arc<Inode>, mut batch: Batch) -> Result<()> {
@@ -212,6 +214,14 @@ fn write_runs(
         for part in places_of(fs, inode, &run)? {
             let mut here = part.file.start;
             while here < part.file.end {
+                // Before the next one, not behind the last one: what is left for the end is
+                // never nothing, and brings the size of the file.
+                if written.len() >= EXTENTS_PER_TRANSACTION {
+                    gather.flush(fs)?;
+                    let reached = written.last().map_or(here, |extent| extent.file.end);
+                    let size = batch.size.min(reached);
+                    publish(fs, inode, batch, written, size)?;
+                }
                 let (at, len) = match part.place {
                     Place::Anew => allocate(fs, inode, batch, here..part.file.end)?,
                     Place::Over(at) | Place::Prealloc(at) => (at, part.file.end - part.file.start),
@@ -229,11 +239,6 @@ fn write_runs(
                 }
                 gather.write(fs, at, ranges.slices(file))?;
                 here += len;
-                if written.len() >= EXTENTS_PER_TRANSACTION {
-                    gather.flush(fs)?;
-                    let size = batch.size.min(here);
-                    publish(fs, inode, batch, written, size)?;
-                }
             }
         }
     }

@@ -108,3 +108,27 @@ fn files_without_copy_on_write_are_overwritten_in_place() {
     drop(fs);
     check(&device);
 }
+
+/// A flush publishes its extents in batches; when the last batch was full, nothing was left that
+/// could carry the size of a file that goes on behind its last written sector.
+#[test]
+fn a_size_behind_a_full_batch_of_extents_reaches_the_disk() {
+    for options in [&[][..], &["-O", "^no-holes"]] {
+        for extents in [64, 65] {
+            let device = mkfs(128, options);
+            let fs = mount(&device);
+            let node = create(&fs, "sparse");
+            for index in 0..extents {
+                write(&fs, node, index * 8192, &pattern(index, 4096)).unwrap();
+            }
+            truncate(&fs, node, 10 << 20).unwrap();
+            fs.unmount().unwrap();
+            drop(fs);
+            check(&device);
+            let fs = mount(&device);
+            let size = fs.getattr(look_up(&fs, "sparse")).unwrap().size;
+            assert_eq!(size, 10 << 20, "{extents} extents, {options:?}");
+            fs.unmount().unwrap();
+        }
+    }
+}
