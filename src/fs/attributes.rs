@@ -61,10 +61,11 @@ impl Filesystem {
         if changes.kill_suidgid {
             self.kill_privileges(inode)?;
         }
+        // Also where the size stays: preallocated space behind the end goes.
+        self.with_room(|| file::truncate(self, inode, size))?;
         if old == size {
             return Ok(());
         }
-        self.with_room(|| file::truncate(self, inode, size))?;
         let ticket = self.ticket(Steal::Yes)?;
         let mut meta = inode.meta.lock();
         meta.touch_content(Timestamp::now());

@@ -54,7 +54,7 @@ impl<'a> ExtentEdit<'a> {
         let mut whole: Option<(u64, u64)> = None;
         let mut refs = Vec::new();
         for record in &records {
-            freed += record.counted_bytes(range);
+            freed = record.counted_bytes(range).saturating_add(freed);
             let keep_front = record.file.start < range.start;
             let keep_tail = record.file.end > range.end;
             let start = record.file.start;

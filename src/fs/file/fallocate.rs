@@ -8,7 +8,7 @@ use super::extents::{Source, records_in, segments_in};
 use super::flush::{count_bytes, flush_locked};
 use super::read::read_merged;
 use super::shrink::tail_items;
-use super::truncate::grow;
+use super::truncate::{grow, reach_size};
 use super::write::{FILE_SIZE_MAX, Promise, Span, gather, has_inline, promise_sectors};
 use crate::allocator::Steal;
 use crate::error::{Error, Result};
@@ -124,8 +124,12 @@ fn insert(fs: &Filesystem, inode: &Arc<Inode>, extents: &mut Extents) -> Result<
         return Ok(());
     }
     let taken = std::mem::take(extents);
+    // Not by `Filesystem::reserve`: that flushes files to find room, and `flush` is locked.
+    let bytes = fs.ctx.space.item_bytes(3 * taken.len() as u64 + 4);
     let prepared = fs
-        .reserve(3 * taken.len() as u64 + 4, Steal::No)
+        .ctx
+        .space
+        .reserve_metadata(bytes, Steal::No)
         .and_then(|reservation| Ok((reservation, fs.prepare_dirty(inode)?)));
     let (reservation, ticket) = match prepared {
         Ok(prepared) => prepared,
@@ -215,9 +219,13 @@ fn punch(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<()> 
             let size = inode.meta.lock().disk_size;
             let told = upto.min(round_up(size, sectorsize).ok_or(Error::FileTooBig)?);
             edit.fill_gaps(&(here..told))?;
-            let mut meta = inode.meta.lock();
-            count_bytes(&mut meta, 0, freed);
-            fs.mark_dirty(inode, &mut meta, ticket);
+            count_bytes(&mut inode.meta.lock(), 0, freed);
+            if upto == inner.end && inode.data.state.lock().dirty.is_empty() {
+                // A write that came between the flush and here may have made the file longer,
+                // and lost its content to the hole.
+                reach_size(fs, inode, trans)?;
+            }
+            fs.mark_dirty(inode, &mut inode.meta.lock(), ticket);
             Ok(())
         })?;
         here = upto;

@@ -11,11 +11,12 @@ use super::extents::{Body, extent_key, records_in};
 use super::flush::count_bytes;
 use super::shrink::{next_tail, tail_items};
 use super::write::{FILE_SIZE_MAX, Promise, Span, gather, promise_sectors};
-use crate::allocator::Steal;
+use crate::allocator::{MetaReservation, Steal};
 use crate::error::{Error, Result};
+use crate::fs::DirtyTicket;
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
-use crate::ondisk::{COMPRESS_NONE, FileExtentHead};
+use crate::ondisk::{COMPRESS_NONE, FileExtentHead, INODE_PREALLOC};
 use crate::sync::Arc;
 use crate::transaction::TransHandle;
 use crate::units::{round_down, round_up};
@@ -25,26 +26,39 @@ pub fn truncate(fs: &Filesystem, inode: &Arc<Inode>, size: u64) -> Result<()> {
     if size > FILE_SIZE_MAX {
         return Err(Error::FileTooBig);
     }
-    if size > inode.meta.lock().size {
-        let promise = promise_sectors(fs, inode, 2)?;
-        let _one = inode.data.flush.lock();
-        return grow(fs, inode, size, promise);
+    let mut promise = None;
+    loop {
+        let one = inode.data.flush.lock();
+        // Only under `flush`: another truncation can't come between the look and the change.
+        if size <= inode.meta.lock().size {
+            return shrink(fs, inode, size);
+        }
+        match promise.take() {
+            Some(promise) => return grow(fs, inode, size, promise),
+            None => drop(one),
+        }
+        promise = Some(promise_sectors(fs, inode, 2)?);
     }
-    let _one = inode.data.flush.lock();
-    let is_empty = {
+}
+
+/// Whether a truncation to `size` would find nothing to do.
+fn is_done(inode: &Inode, size: u64) -> bool {
+    let (is_empty, is_same) = {
         let meta = inode.meta.lock();
-        (size, meta.size, meta.disk_size, meta.nbytes) == (0, 0, 0, 0)
+        let sizes = (size, meta.size, meta.disk_size, meta.nbytes);
+        // Preallocated space behind the end would go.
+        let beyond = meta.flags & INODE_PREALLOC != 0;
+        (sizes == (0, 0, 0, 0), size == meta.size && !beyond)
     };
-    if is_empty && inode.data.state.lock().dirty.is_empty() {
-        return Ok(());
-    }
-    shrink(fs, inode, size)
+    is_same || is_empty && inode.data.state.lock().dirty.is_empty()
 }
 
 /// The caller holds `flush`.
 pub(super) fn grow(fs: &Filesystem, inode: &Arc<Inode>, size: u64, promise: Promise) -> Result<()> {
     let ticket = fs.prepare_dirty(inode)?;
-    let reservation = fs.reserve(4, Steal::No)?;
+    // Not by `Filesystem::reserve`: that flushes files to find room, and `flush` is locked.
+    let bytes = fs.ctx.space.item_bytes(4);
+    let reservation = fs.ctx.space.reserve_metadata(bytes, Steal::No)?;
     let _alone = inode.content.write();
     let (old_size, flags) = {
         let meta = inode.meta.lock();
@@ -82,7 +96,7 @@ pub(super) fn grow(fs: &Filesystem, inode: &Arc<Inode>, size: u64, promise: Prom
 }
 
 /// Nothing waits in memory: the size on disk is the file's, with holes told where they must be.
-fn reach_size(fs: &Filesystem, inode: &Arc<Inode>, trans: &TransHandle) -> Result<()> {
+pub(super) fn reach_size(fs: &Filesystem, inode: &Arc<Inode>, trans: &TransHandle) -> Result<()> {
     let sectorsize = u64::from(fs.ctx.sectorsize);
     let (size, disk_size) = {
         let meta = inode.meta.lock();
@@ -99,15 +113,38 @@ fn reach_size(fs: &Filesystem, inode: &Arc<Inode>, trans: &TransHandle) -> Resul
 fn shrink(fs: &Filesystem, inode: &Arc<Inode>, size: u64) -> Result<()> {
     let sectorsize = u64::from(fs.ctx.sectorsize);
     let floor = round_up(size, sectorsize).ok_or(Error::FileTooBig)?;
-    let mut ticket = fs.prepare_dirty_freeing(inode)?;
+    if is_done(inode, size) {
+        return Ok(());
+    }
+    let ticket = fs.prepare_dirty_freeing(inode)?;
+    let bytes = fs.ctx.space.item_bytes(tail_items());
+    let reservation = fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
     {
         let _alone = inode.content.write();
         inode.meta.lock().size = size;
         forget_behind(fs, &inode.data, size, sectorsize);
     }
+    let done = drop_tails(fs, inode, size, floor, (ticket, reservation));
+    if done.is_err() {
+        // What is still on disk would come back as content when the file grows over it.
+        let _alone = inode.content.write();
+        let mut meta = inode.meta.lock();
+        meta.size = meta.size.max(meta.disk_size);
+    }
+    done
+}
+
+/// Shrinks what is on disk, from the end; `room` is for the first transaction.
+fn drop_tails(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    size: u64,
+    floor: u64,
+    room: (DirtyTicket, MetaReservation),
+) -> Result<()> {
+    let bytes = fs.ctx.space.item_bytes(tail_items());
+    let (mut ticket, mut reservation) = room;
     loop {
-        let bytes = fs.ctx.space.item_bytes(tail_items());
-        let reservation = fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
         let tail = next_tail(&fs.ctx, &inode.root, inode.objectid, floor)?;
         let done = tail.as_ref().is_none_or(|tail| tail.last);
         let _alone = inode.content.write();
@@ -138,6 +175,7 @@ fn shrink(fs: &Filesystem, inode: &Arc<Inode>, size: u64) -> Result<()> {
         }
         drop(_alone);
         ticket = fs.prepare_dirty_freeing(inode)?;
+        reservation = fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Full filesystems, largest offsets, files without copy-on-write.
 
 use super::*;
+use crate::allocator::Steal;
 
 #[test]
 fn a_full_filesystem_says_so_at_the_write_and_keeps_what_it_took() {
@@ -131,4 +132,75 @@ fn a_size_behind_a_full_batch_of_extents_reaches_the_disk() {
             fs.unmount().unwrap();
         }
     }
+}
+
+/// Takes all metadata space but `left` bytes. Smaller and smaller promises, so that little is
+/// missed.
+fn hog(fs: &Filesystem, left: u64) -> Vec<crate::allocator::MetaReservation> {
+    let space = &fs.ctx.space;
+    let spare = space.reserve_metadata(left, Steal::No).unwrap();
+    let mut held = Vec::new();
+    let mut bytes = 64 << 20;
+    while bytes >= 4096 {
+        match space.reserve_metadata(bytes, Steal::No) {
+            Ok(taken) => held.push(taken),
+            Err(_) => bytes /= 2,
+        }
+    }
+    drop(spare);
+    held
+}
+
+/// An operation that holds the file's write-back must not write files back to find room.
+#[test]
+fn a_refusal_for_space_never_waits_for_itself() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let (ended, end) = crate::sync::mpsc::channel();
+    let worker = fs.clone();
+    let thread = crate::sync::thread::Builder::new().spawn(move || {
+        let unit = worker.ctx.space.item_update_bytes(1);
+        let mut refused = 0;
+        for left in 0..24 {
+            for (index, what) in ["grow", "prealloc"].into_iter().enumerate() {
+                let node = create(&worker, &format!("{what}{left}"));
+                write(&worker, node, 0, &pattern(1, 5000)).unwrap();
+                let held = hog(&worker, left * unit);
+                let done = match index {
+                    0 => truncate(&worker, node, 1 << 20),
+                    _ => worker.fallocate(node, 0, 0, 1 << 20),
+                };
+                refused += u32::from(matches!(done, Err(Error::NoSpace)));
+                drop(held);
+                let size = worker.getattr(node).unwrap().size;
+                assert_eq!(size, if done.is_ok() { 1 << 20 } else { 5000 });
+                assert_eq!(content(&worker, node)[..5000], pattern(1, 5000));
+            }
+        }
+        ended.send(refused).unwrap();
+    });
+    let patience = std::time::Duration::from_secs(60);
+    let refused = end.recv_timeout(patience).expect("it waits for ever");
+    assert!((2..48).contains(&refused), "{refused} of 48 were refused");
+    thread.unwrap().join().unwrap();
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+#[test]
+fn truncation_to_the_same_size_gives_back_what_lies_behind() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "f");
+    write(&fs, node, 0, &pattern(1, 4096)).unwrap();
+    fs.fallocate(node, KEEP, 0, 1 << 20).unwrap();
+    let before = fs.getattr(node).unwrap();
+    assert_eq!(before.blocks, 2048);
+    truncate(&fs, node, 4096).unwrap();
+    let after = fs.getattr(node).unwrap();
+    assert_eq!((after.blocks, after.mtime), (8, before.mtime));
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
 }
