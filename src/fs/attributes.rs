@@ -6,14 +6,14 @@
 use super::acl::{self, Acl};
 use super::attr::{Attr, FileKind, SetAttr, SetTime, Timestamp};
 use super::filesystem::{Filesystem, Node};
-use super::inode::{Inode, InodeMeta};
+use super::inode::{Inode, InodeMeta, has_unknown_flags, is_frozen};
 use super::node_id::NodeId;
 use super::options::AtimeMode;
 use super::request::Caller;
 use super::{file, xattr};
 use crate::allocator::Steal;
 use crate::error::{Error, Result};
-use crate::ondisk::{INODE_APPEND, INODE_IMMUTABLE, INODE_NOATIME, INODE_RO_VERITY};
+use crate::ondisk::{INODE_APPEND, INODE_NOATIME, INODE_RO_VERITY};
 use crate::sync::Arc;
 
 impl Filesystem {
@@ -163,6 +163,7 @@ impl Filesystem {
         let now = Timestamp::now();
         let due = |meta: &InodeMeta| {
             meta.flags & INODE_NOATIME == 0
+                && !has_unknown_flags(meta.flags)
                 && match self.options.atime {
                     AtimeMode::Off => false,
                     AtimeMode::Strict => true,
@@ -186,7 +187,7 @@ impl Filesystem {
 
 /// Refuses what immutable, append-only and verity inodes refuse.
 fn check_flags(flags: u64, changes: &SetAttr) -> Result<()> {
-    let locked = flags & (INODE_IMMUTABLE | INODE_APPEND) != 0;
+    let locked = is_frozen(flags) || flags & INODE_APPEND != 0;
     if changes.size.is_some() {
         if locked {
             return Err(Error::NotPermitted("the inode is immutable or append-only"));
@@ -205,7 +206,7 @@ fn check_flags(flags: u64, changes: &SetAttr) -> Result<()> {
         return Err(Error::NotPermitted("the inode is immutable or append-only"));
     }
     let touch = changes.atime.is_some() || changes.mtime.is_some();
-    if flags & INODE_IMMUTABLE != 0 && touch && !from_cache {
+    if is_frozen(flags) && touch && !from_cache {
         return Err(Error::NotPermitted("the inode is immutable"));
     }
     Ok(())
@@ -229,6 +230,7 @@ fn apply(meta: &mut InodeMeta, changes: &SetAttr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ondisk::INODE_IMMUTABLE;
 
     #[test]
     fn a_new_owner_takes_the_set_id_bits_away() {

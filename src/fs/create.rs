@@ -7,7 +7,7 @@ use super::acl;
 use super::attr::{Attr, FileKind, Timestamp};
 use super::dir::{self, Target};
 use super::filesystem::Filesystem;
-use super::inode::{Inode, InodeMeta, rdev_to_disk};
+use super::inode::{Inode, InodeMeta, is_frozen, rdev_to_disk};
 use super::node_id::NodeId;
 use super::orphan;
 use super::request::Caller;
@@ -218,7 +218,7 @@ impl Filesystem {
             let inode = self.give_birth(trans, &dir, objectid, embryo, Some((index, name)))?;
             dir::add(&self.ctx, trans, &dir, index, name, target)?;
             let mut meta = dir.meta.lock();
-            meta.size += dir::size_of(name);
+            meta.size = meta.size.saturating_add(dir::size_of(name));
             meta.touch_content(now);
             self.mark_dirty(&dir, &mut meta, ticket);
             Ok(inode)
@@ -232,7 +232,7 @@ impl Filesystem {
     pub(in crate::fs) fn want_new_entries(&self, dir: &Inode) -> Result<()> {
         self.want_writable(&dir.root)?;
         dir.want_dir()?;
-        if dir.meta.lock().flags & crate::ondisk::INODE_IMMUTABLE != 0 {
+        if is_frozen(dir.meta.lock().flags) {
             return Err(Error::NotPermitted("the directory is immutable"));
         }
         Ok(())

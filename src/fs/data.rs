@@ -3,12 +3,12 @@
 use super::attr::{FileKind, SetAttr, Timestamp};
 use super::file;
 use super::filesystem::{Filesystem, Node};
-use super::inode::Inode;
+use super::inode::{Inode, is_frozen};
 use super::node_id::NodeId;
 use super::request::{Whence, WriteFlags};
 use crate::allocator::Steal;
 use crate::error::{Error, Result};
-use crate::ondisk::{INODE_APPEND, INODE_IMMUTABLE, INODE_RO_VERITY};
+use crate::ondisk::{INODE_APPEND, INODE_RO_VERITY};
 use crate::sync::Arc;
 
 impl Filesystem {
@@ -183,7 +183,7 @@ impl Filesystem {
 }
 
 fn want_content_mutable(flags: u64) -> Result<()> {
-    if flags & INODE_IMMUTABLE != 0 {
+    if is_frozen(flags) {
         return Err(Error::NotPermitted("the file is immutable"));
     }
     if flags & INODE_RO_VERITY != 0 {

@@ -15,6 +15,8 @@ use crate::transaction::TransHandle;
 
 /// The first index; the two before it stand for "." and "..".
 pub(in crate::fs) const FIRST_INDEX: u64 = 2;
+/// Indexes are the cookies of readdir(3), which are signed.
+const LAST_INDEX: u64 = i64::MAX as u64;
 
 /// What a name leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,12 +93,17 @@ pub(in crate::fs) fn check_room(
     Ok(())
 }
 
-/// Asks the tree for the directory's next index, unless it is known.
+/// Asks the tree for the directory's next index, unless it is known. `NoSpace` when there is none
+/// left, which only a tree that wasn't made by use can bring about.
 pub(in crate::fs) fn load_index(ctx: &TreeContext, dir: &Inode) -> Result<()> {
-    if dir.meta.lock().index_next.is_some() {
-        return Ok(());
+    let known = dir.meta.lock().index_next;
+    let next = match known {
+        Some(next) => next,
+        None => next_index(ctx, dir)?,
+    };
+    if next >= LAST_INDEX {
+        return Err(Error::NoSpace);
     }
-    let next = next_index(ctx, dir)?;
     dir.meta.lock().index_next = Some(next);
     Ok(())
 }
@@ -115,7 +122,7 @@ pub(in crate::fs) fn next_index(ctx: &TreeContext, dir: &Inode) -> Result<u64> {
 /// Takes the next index; [`load_index`] came before.
 pub(in crate::fs) fn take_index(meta: &mut InodeMeta) -> u64 {
     let index = meta.index_next.unwrap_or(FIRST_INDEX);
-    meta.index_next = Some(index + 1);
+    meta.index_next = Some(index.saturating_add(1));
     index
 }
 

@@ -94,6 +94,10 @@ impl Filesystem {
         if let Some(inode) = self.home.table.get(identity) {
             return Ok(inode);
         }
+        let _alone = self.home.table.lock_loading(identity);
+        if let Some(inode) = self.home.table.get(identity) {
+            return Ok(inode);
+        }
         let key = Key {
             objectid,
             kind: kind::INODE_ITEM,
@@ -148,7 +152,7 @@ impl Filesystem {
                 _ => 0,
             },
             size: meta.size,
-            blocks: (in_sectors(meta.nbytes) + in_sectors(delayed_bytes)) / 512,
+            blocks: in_sectors(meta.nbytes).saturating_add(in_sectors(delayed_bytes)) / 512,
             blksize: self.ctx.sectorsize,
             atime: meta.atime,
             mtime: meta.mtime,

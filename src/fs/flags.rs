@@ -5,7 +5,7 @@
 
 use super::attr::{FileKind, Timestamp};
 use super::filesystem::{Filesystem, Node};
-use super::inode::Inode;
+use super::inode::{Inode, has_unknown_flags};
 use super::node_id::NodeId;
 use super::request::Caller;
 use super::xattr::{self, COMPRESSION_NAME};
@@ -212,6 +212,9 @@ impl Filesystem {
             let meta = inode.meta.lock();
             (meta.flags, meta.size)
         };
+        if has_unknown_flags(old) {
+            return Err(Error::NotPermitted("the inode has flags from the future"));
+        }
         let new = change(old, size)?;
         if new == old {
             return Ok(());
@@ -222,6 +225,13 @@ impl Filesystem {
         let had_property = xattr::read(&self.ctx, inode, COMPRESSION_NAME)?.is_some();
         let ticket = self.ticket(Steal::No)?;
         let reservation = self.reserve(1, Steal::No)?;
+        // From here on nothing is written, written back or preallocated: whether content has
+        // checksums is asked of an empty file and stays true, and no flag is lost.
+        let _content = inode.content.write();
+        let new = {
+            let meta = inode.meta.lock();
+            change(meta.flags, meta.size)?
+        };
         self.with_trans(reservation, |trans| {
             match property {
                 Some(None) if !had_property => {}

@@ -17,7 +17,9 @@ use super::node_id::Identity;
 use super::xattr::Inheritance;
 use crate::btree::Root;
 use crate::error::{Error, Result};
-use crate::ondisk::{INODE_APPEND, INODE_IMMUTABLE, InodeItem, Key, Timespec, kind};
+use crate::ondisk::{
+    INODE_APPEND, INODE_IMMUTABLE, INODE_RO_FLAGS_MASK, InodeItem, Key, Timespec, kind,
+};
 use crate::sync::{Arc, Mutex, RwLock, Weak};
 
 /// The inode item's fields and what belongs to them in memory.
@@ -152,9 +154,23 @@ impl Inode {
     }
 }
 
+/// The upper half are flags that whoever doesn't know them may read past, but not write.
+const UNKNOWN_RO_FLAGS: u64 = !0xffff_ffff & !INODE_RO_FLAGS_MASK;
+
+/// Whether the flags forbid every change, as immutable does, or as a flag from the future that
+/// allows nothing but reading.
+pub(in crate::fs) fn is_frozen(flags: u64) -> bool {
+    flags & (INODE_IMMUTABLE | UNKNOWN_RO_FLAGS) != 0
+}
+
+/// Whether a flag from the future allows nothing but reading.
+pub(in crate::fs) fn has_unknown_flags(flags: u64) -> bool {
+    flags & UNKNOWN_RO_FLAGS != 0
+}
+
 /// See [`Inode::want_mutable`].
 pub(in crate::fs) fn want_mutable_flags(flags: u64) -> Result<()> {
-    if flags & INODE_IMMUTABLE != 0 {
+    if is_frozen(flags) {
         return Err(Error::NotPermitted("the inode is immutable"));
     }
     if flags & INODE_APPEND != 0 {

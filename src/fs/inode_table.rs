@@ -9,7 +9,7 @@
 use super::inode::Inode;
 use super::node_id::Identity;
 use super::orphan::Evictions;
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::hash::{BuildHasher, RandomState};
@@ -31,6 +31,7 @@ struct Entry {
 /// See the module.
 pub(in crate::fs) struct InodeTable {
     shards: Vec<Mutex<HashMap<Identity, Entry>>>,
+    loading: Vec<Mutex<()>>,
     hasher: RandomState,
 }
 
@@ -38,12 +39,24 @@ impl InodeTable {
     pub fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
+            loading: (0..SHARDS).map(|_| Mutex::new(())).collect(),
             hasher: RandomState::new(),
         }
     }
 
     fn shard(&self, identity: Identity) -> &Mutex<HashMap<Identity, Entry>> {
-        &self.shards[self.hasher.hash_one(identity) as usize % SHARDS]
+        &self.shards[self.place(identity)]
+    }
+
+    fn place(&self, identity: Identity) -> usize {
+        self.hasher.hash_one(identity) as usize % SHARDS
+    }
+
+    /// Held from the look at the table over the read of the tree to the insert. Otherwise
+    /// another thread could load the inode meanwhile, change or delete it, and be done with it;
+    /// what was read before would then stand for it.
+    pub fn lock_loading(&self, identity: Identity) -> MutexGuard<'_, ()> {
+        self.loading[self.place(identity)].lock()
     }
 
     /// The inode, if it is in use.

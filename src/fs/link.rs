@@ -14,7 +14,7 @@ use super::node_id::NodeId;
 use super::{file, orphan};
 use crate::allocator::Steal;
 use crate::error::{Error, Result};
-use crate::ondisk::{DirEntries, INODE_APPEND, INODE_IMMUTABLE, Key, kind};
+use crate::ondisk::{DirEntries, Key, kind};
 use crate::sync::Arc;
 use crate::transaction::TransHandle;
 
@@ -98,7 +98,7 @@ impl Filesystem {
             self.mark_dirty(&inode, &mut meta, ticket);
             drop(meta);
             let mut meta = dir.meta.lock();
-            meta.size += dir::size_of(name);
+            meta.size = meta.size.saturating_add(dir::size_of(name));
             meta.touch_content(now);
             self.mark_dirty(&dir, &mut meta, dir_ticket);
             Ok(())
@@ -297,10 +297,6 @@ impl Filesystem {
 
 /// `Err(NotPermitted)` when flags protect the entries of `dir`, or the inode behind one.
 pub(in crate::fs) fn want_removable(dir: &Inode, inode: Option<&Inode>) -> Result<()> {
-    if dir.meta.lock().flags & (INODE_IMMUTABLE | INODE_APPEND) != 0 {
-        return Err(Error::NotPermitted(
-            "the directory is immutable or append-only",
-        ));
-    }
+    want_mutable_flags(dir.meta.lock().flags)?;
     inode.map_or(Ok(()), |inode| want_mutable_flags(inode.meta.lock().flags))
 }

@@ -3,7 +3,7 @@
 //! Owns: lookup, also across subvolumes, and the way up. Invariant: what a lookup returns was
 //! counted, so that the kernel's forget finds it. Never: changes anything.
 
-use super::attr::Attr;
+use super::attr::{Attr, FileKind};
 use super::dir::{self, Target};
 use super::filesystem::{Filesystem, Node};
 use super::inode::Inode;
@@ -81,6 +81,15 @@ impl Filesystem {
                         other => other,
                     }
                 })?;
+            if FileKind::from_entry_type(target.kind) != Some(inode.kind) {
+                return Err(Error::corrupt(format!(
+                    "directory {} of tree {}: an entry calls the inode {} a {:?}, which it isn't",
+                    dir.objectid,
+                    dir.root.objectid,
+                    inode.objectid,
+                    FileKind::from_entry_type(target.kind)
+                )));
+            }
             return Ok(Node::Inode(inode));
         };
         let stub = Identity::Stub {
@@ -172,12 +181,24 @@ impl Filesystem {
     pub(in crate::fs) fn contains(&self, above: Identity, dir: &Inode) -> Result<bool> {
         let subvol = dir.root.objectid;
         let mut objectid = dir.objectid;
+        // References that lead in a circle are met again at a place remembered on the way, the
+        // distance between these places being doubled each time.
+        let (mut remembered, mut steps, mut until) = (0, 0u64, 1u64);
         loop {
             if above == (Identity::Inode { subvol, objectid }) {
                 return Ok(true);
             }
             if objectid == ROOT_DIR_OBJECTID {
                 return Ok(false);
+            }
+            if objectid == remembered {
+                return Err(Error::corrupt(format!(
+                    "directory {objectid} of tree {subvol} contains itself"
+                )));
+            }
+            steps += 1;
+            if steps == until {
+                (remembered, until) = (objectid, 2 * until);
             }
             let name = inode_ref::first(&self.ctx, &dir.root, objectid)?.ok_or(Error::NotFound)?;
             objectid = name.parent;

@@ -56,3 +56,6 @@ pub use options::{AtimeMode, MountOptions};
 pub use readdir::{DirEntry, DirHandle};
 pub use request::{Caller, RenameFlags, Whence, WriteFlags, XattrMode};
 pub use statfs::{FsInfo, StatFs};
+
+#[cfg(test)]
+mod tests;

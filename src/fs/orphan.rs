@@ -231,7 +231,10 @@ impl Filesystem {
             if (key.objectid, key.kind) != (ids::ORPHAN_OBJECTID, kind::ORPHAN_ITEM) {
                 return Ok(found);
             }
-            from = orphan_key(key.offset + 1);
+            let Some(next) = key.next() else {
+                return Ok(found);
+            };
+            from = next;
             let identity = Identity::Inode {
                 subvol: root.objectid,
                 objectid: key.offset,

@@ -317,7 +317,7 @@ impl Filesystem {
             let gone = dir::size_of(name) - grown;
             let added = if replaces { 0 } else { dir::size_of(new_name) };
             self.settle_dir(&from, now, from_ticket, |size| size.saturating_sub(gone));
-            self.settle_dir(&to, now, to_ticket, |size| size + added);
+            self.settle_dir(&to, now, to_ticket, |size| size.saturating_add(added));
             Ok(())
         })
     }

@@ -1,0 +1,220 @@
+//! Trees that use wouldn't make, and threads that meet: what the layer above the checker of
+//! single blocks has to stand by itself.
+
+use super::*;
+use crate::allocator::Steal;
+use crate::commit::mkfs::{self, MkfsOptions};
+use crate::ondisk::{INODE_RO_VERITY, InodeItem, InodeRef, Key, ids, kind};
+use crate::sync::{Arc, thread};
+use crate::transaction::TransHandle;
+use crate::volume::{BlockDevice, MemoryDevice};
+use node_id::Identity;
+use std::time::Duration;
+
+const CALLER: Caller = Caller {
+    uid: 0,
+    gid: 0,
+    umask: 0,
+    pid: 1,
+};
+
+fn device() -> Arc<dyn BlockDevice> {
+    let device = MemoryDevice::zeroed(256 << 20);
+    mkfs::make(&device, &MkfsOptions::default()).unwrap();
+    Arc::new(device)
+}
+
+fn mount(device: &Arc<dyn BlockDevice>, background: bool) -> Arc<Filesystem> {
+    let options = MountOptions {
+        background,
+        ..MountOptions::default()
+    };
+    Filesystem::mount(vec![device.clone()], &options).unwrap()
+}
+
+/// Changes the top level's tree behind the filesystem's back.
+fn tamper(
+    fs: &Filesystem,
+    edit: impl FnOnce(&TransHandle, &Arc<crate::btree::Root>) -> crate::Result<()>,
+) {
+    let root = fs.ctx.roots.get(&fs.ctx, ids::FS_TREE_OBJECTID).unwrap();
+    let reservation = fs.reserve(8, Steal::No).unwrap();
+    fs.with_trans(reservation, |trans| edit(trans, &root))
+        .unwrap();
+}
+
+fn mkdir(fs: &Filesystem, parent: NodeId, name: &[u8]) -> Attr {
+    fs.mkdir(&CALLER, parent, name, 0o755).unwrap()
+}
+
+/// The walk from a directory to the root never came to its end.
+#[test]
+fn directories_that_contain_themselves_are_an_error() {
+    let device = device();
+    let fs = mount(&device, false);
+    let x = mkdir(&fs, NodeId::ROOT, b"x");
+    let a = mkdir(&fs, NodeId::ROOT, b"a");
+    let b = mkdir(&fs, a.node, b"b");
+    tamper(&fs, |trans, root| {
+        let up = |parent| Key::new(a.objectid, kind::INODE_REF, parent);
+        fs.ctx.delete(trans, root, &up(256))?;
+        let name = InodeRef::encode(9, b"a");
+        fs.ctx.insert(trans, root, &up(b.objectid), &name)
+    });
+    let flags = RenameFlags::default();
+    let moved = fs.rename(&CALLER, NodeId::ROOT, b"x", b.node, b"y", flags);
+    assert_eq!(moved.unwrap_err().errno(), libc::EUCLEAN);
+    assert!(fs.getattr(x.node).is_ok());
+    assert!(fs.read_only_reason().is_none());
+}
+
+#[test]
+fn the_last_numbers_are_refused_and_not_passed() {
+    let device = device();
+    let fs = mount(&device, false);
+    let dir = mkdir(&fs, NodeId::ROOT, b"dir");
+    let entry = fs
+        .create(&CALLER, dir.node, b"f", 0o644, libc::O_RDWR)
+        .unwrap();
+    tamper(&fs, |trans, root| {
+        let first = Key::new(dir.objectid, kind::DIR_INDEX, 2);
+        let bytes = fs.ctx.get(root, &first)?.unwrap();
+        fs.ctx.delete(trans, root, &first)?;
+        let last = Key::new(dir.objectid, kind::DIR_INDEX, u64::MAX);
+        fs.ctx.insert(trans, root, &last, &bytes)?;
+        // Of an inode that isn't there; nothing of it is left to delete.
+        let orphan = Key::new(ids::ORPHAN_OBJECTID, kind::ORPHAN_ITEM, u64::MAX);
+        fs.ctx.insert(trans, root, &orphan, &[])
+    });
+    fs.release(entry.node);
+    fs.unmount().unwrap();
+    drop(fs);
+    let fs = mount(&device, false);
+    let dir = fs.lookup(NodeId::ROOT, b"dir").unwrap().node;
+    let made = fs.create(&CALLER, dir, b"g", 0o644, libc::O_RDWR);
+    assert_eq!(made.unwrap_err().errno(), libc::ENOSPC);
+    let handle = fs.opendir(dir).unwrap();
+    fs.readdir(dir, &handle, 0, &mut |_| true).unwrap();
+    fs.unmount().unwrap();
+}
+
+/// Flags that only forbid writing may come from a newer kernel.
+#[test]
+fn inodes_with_unknown_read_only_flags_do_not_change() {
+    let device = device();
+    let fs = mount(&device, false);
+    let dir = mkdir(&fs, NodeId::ROOT, b"dir");
+    let file = fs
+        .create(&CALLER, dir.node, b"f", 0o644, libc::O_RDWR)
+        .unwrap();
+    fs.write(file.node, 0, b"old", WriteFlags::default())
+        .unwrap();
+    fs.sync().unwrap();
+    fs.unmount().unwrap();
+    drop(fs);
+    let fs = mount(&device, false);
+    tamper(&fs, |trans, root| {
+        for objectid in [dir.objectid, file.objectid] {
+            let key = Key::new(objectid, kind::INODE_ITEM, 0);
+            fs.ctx.modify(trans, root, &key, |bytes| {
+                let item = InodeItem::read_mut(bytes).unwrap();
+                item.flags.set(item.flags.get() | INODE_RO_VERITY << 5);
+            })?;
+        }
+        Ok(())
+    });
+    let dir = fs.lookup(NodeId::ROOT, b"dir").unwrap().node;
+    let before = fs.lookup(dir, b"f").unwrap();
+    let file = before.node;
+    assert_eq!(fs.read(file, 0, 10).unwrap(), b"old");
+    let size = SetAttr {
+        size: Some(1),
+        ..SetAttr::default()
+    };
+    let mode = SetAttr {
+        mode: Some(0o600),
+        ..SetAttr::default()
+    };
+    let refusals = [
+        fs.open(file, libc::O_RDWR),
+        fs.write(file, 0, b"new", WriteFlags::default()).map(drop),
+        fs.setattr(&CALLER, file, &size).map(drop),
+        fs.setattr(&CALLER, file, &mode).map(drop),
+        fs.setxattr(file, b"user.a", b"1", XattrMode::Any, false),
+        fs.fallocate(file, 0, 0, 4096),
+        fs.set_flags(&CALLER, file, 0x40),
+        fs.link(file, NodeId::ROOT, b"g").map(drop),
+        fs.unlink(dir, b"f"),
+        fs.mkdir(&CALLER, dir, b"h", 0o755).map(drop),
+        fs.rename(
+            &CALLER,
+            NodeId::ROOT,
+            b"dir",
+            NodeId::ROOT,
+            b"d",
+            RenameFlags::default(),
+        ),
+    ];
+    for (index, refusal) in refusals.into_iter().enumerate() {
+        assert_eq!(
+            refusal.map_err(|error| error.errno()),
+            Err(libc::EPERM),
+            "{index}"
+        );
+    }
+    assert_eq!(fs.getattr(file).unwrap(), before);
+    fs.unmount().unwrap();
+}
+
+/// An entry and its inode that disagree about what it is.
+#[test]
+fn an_entry_of_another_kind_than_its_inode_is_an_error() {
+    let device = device();
+    let fs = mount(&device, false);
+    let file = fs
+        .create(&CALLER, NodeId::ROOT, b"f", 0o644, libc::O_RDWR)
+        .unwrap();
+    fs.release(file.node);
+    tamper(&fs, |trans, root| {
+        let hash = u64::from(crate::ondisk::csum::name_hash(b"f"));
+        let key = Key::new(256, kind::DIR_ITEM, hash);
+        let found = fs.ctx.modify(trans, root, &key, |bytes| bytes[29] = 2)?;
+        assert!(found);
+        Ok(())
+    });
+    let found = fs.lookup(NodeId::ROOT, b"f");
+    assert_eq!(found.unwrap_err().errno(), libc::EUCLEAN);
+    assert!(
+        fs.getattr(file.node).is_ok(),
+        "by its number it is what it is"
+    );
+}
+
+/// An inode was loaded while another thread had loaded, changed and let go of it: what was read
+/// before came to stand for it, also for one that was deleted by then.
+#[test]
+fn inodes_are_not_loaded_from_the_past() {
+    let device = device();
+    let fs = mount(&device, false);
+    let dir = mkdir(&fs, NodeId::ROOT, b"dir");
+    fs.sync().unwrap();
+    fs.forget(dir.node, 1);
+    let loading = fs.home.table.lock_loading(Identity::Inode {
+        subvol: ids::FS_TREE_OBJECTID,
+        objectid: dir.objectid,
+    });
+    let seen = thread::scope(|scope| {
+        let loader = scope.spawn(|| fs.getattr(dir.node).unwrap().uid);
+        // Long enough for a loader that doesn't wait.
+        thread::sleep(Duration::from_millis(100));
+        tamper(&fs, |trans, root| {
+            let key = Key::new(dir.objectid, kind::INODE_ITEM, 0);
+            let change = |bytes: &mut [u8]| InodeItem::read_mut(bytes).unwrap().uid.set(7);
+            fs.ctx.modify(trans, root, &key, change).map(drop)
+        });
+        drop(loading);
+        loader.join().unwrap()
+    });
+    assert_eq!(seen, 7);
+    fs.unmount().unwrap();
+}
