@@ -3,11 +3,11 @@
 //! nothing in either mode, the kernel sees the model's tree and says nothing in its log, and both
 //! mounts show the same in every field.
 
-use btrfuse_test_support::check::{MODES, btrfs_check_in, content_modes};
 use btrfuse_test_support::compare::{assert_same, excuse_compressed};
 use btrfuse_test_support::{
-    BtrfuseMount, Image, LoopMount, Rules, Story, btrfs_check, golden, run, walk,
+    BtrfuseMount, Image, Judge, LoopMount, Rules, Story, btrfs_check, golden, run, walk,
 };
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -50,7 +50,7 @@ impl Side {
 
 /// One turn: the story goes on, then every judge.
 #[track_caller]
-fn turn(writer: Writer, image: &Image, modes: &[&str], story: &mut Story, steps: usize) {
+fn turn(writer: Writer, image: &Image, check: Judge, story: &mut Story, steps: usize) {
     let before = image.generation();
     let side = Side::write(writer, image);
     story.go_on(side.path(), steps);
@@ -58,12 +58,14 @@ fn turn(writer: Writer, image: &Image, modes: &[&str], story: &mut Story, steps:
     let mut live = walk(side.path());
     side.unmount();
     assert!(image.generation() > before, "nothing was committed");
-    let mut kernels = judge(image, modes, story);
+    let mut kernels = judge(image, check, story);
     // Before and after the last commit: the same, but for the birth times that FUSE lacks, and
     // for blocks, which delayed allocation decides later.
     let mut rules = Rules::fuse();
     rules.without.push("blocks");
-    excuse_compressed(&mut kernels, &mut live, false);
+    if writer == Writer::Btrfuse {
+        excuse_compressed(image.path(), &mut kernels, &mut live);
+    }
     assert_same(
         &format!("{writer:?}, live, against the kernel's mount"),
         &kernels,
@@ -74,8 +76,8 @@ fn turn(writer: Writer, image: &Image, modes: &[&str], story: &mut Story, steps:
 
 /// Check, the kernel's mount and ours agree on the image as it is. The kernel's walk.
 #[track_caller]
-fn judge(image: &Image, modes: &[&str], story: &Story) -> btrfuse_test_support::Manifest {
-    btrfs_check_in(image.path(), modes);
+fn judge(image: &Image, check: Judge, story: &Story) -> btrfuse_test_support::Manifest {
+    check.assert_content(image.path());
     let mount = LoopMount::read_only(image.path());
     story.assert_told("the kernel's mount", mount.path());
     let kernels = walk(mount.path());
@@ -85,7 +87,7 @@ fn judge(image: &Image, modes: &[&str], story: &Story) -> btrfuse_test_support::
     let mut ours = walk(mount.path());
     mount.unmount();
     let mut expected = kernels.clone();
-    excuse_compressed(&mut expected, &mut ours, false);
+    excuse_compressed(image.path(), &mut expected, &mut ours);
     let what = "our read-only mount against the kernel's";
     assert_same(what, &expected, &ours, &Rules::fuse());
     assert_eq!(
@@ -98,18 +100,18 @@ fn judge(image: &Image, modes: &[&str], story: &Story) -> btrfuse_test_support::
 
 /// A whole story: ours, the kernel, ours again, and everything removed.
 #[track_caller]
-fn both_ways(image: &Image, modes: &[&str], seed: u64, steps: usize) {
+fn both_ways(image: &Image, check: Judge, seed: u64, steps: usize) {
     let mut story = Story::new(seed, "story");
     let mount = BtrfuseMount::read_write(image.path());
     story.begin(mount.path());
     mount.unmount();
-    turn(Writer::Btrfuse, image, modes, &mut story, steps);
-    turn(Writer::Kernel, image, modes, &mut story, steps);
-    turn(Writer::Btrfuse, image, modes, &mut story, steps);
+    turn(Writer::Btrfuse, image, check, &mut story, steps);
+    turn(Writer::Kernel, image, check, &mut story, steps);
+    turn(Writer::Btrfuse, image, check, &mut story, steps);
     let mount = BtrfuseMount::read_write(image.path());
     story.clear(mount.path());
     mount.unmount();
-    judge(image, modes, &story);
+    judge(image, check, &story);
 }
 
 /// The whole set of judges, with the kernel in our place: what they say of us is about us.
@@ -120,20 +122,20 @@ fn the_judges_accept_the_kernels_own_work() {
     let side = Side::write(Writer::Kernel, &image);
     story.begin(side.path());
     side.unmount();
-    turn(Writer::Kernel, &image, MODES, &mut story, 300);
+    turn(Writer::Kernel, &image, Judge::strict(), &mut story, 300);
 }
 
 macro_rules! on_fresh_images {
     ($($name:ident: $mib:literal MiB, $options:expr, seed $seed:literal;)*) => {$(
         #[test]
         fn $name() {
-            both_ways(&Image::mkfs_btrfs($mib, &$options), MODES, $seed, 400);
+            both_ways(&Image::mkfs_btrfs($mib, &$options), Judge::strict(), $seed, 400);
         }
     )*};
 }
 
-// Explicit holes: seed 11 with small nodes meets a fault of kernel 6.18 itself, which loses a file's
-// size at its own remount; with these seeds the kernel keeps its own work (so on both its sides).
+// Explicit holes: these are seeds of which the kernel keeps its own work; see
+// `what_is_written_into_preallocated_space_keeps_its_size`.
 on_fresh_images! {
     default_images_go_both_ways: 300 MiB, [], seed 1;
     four_kib_nodes_go_both_ways: 300 MiB, ["-n", "4096"], seed 2;
@@ -149,6 +151,45 @@ on_fresh_images! {
         300 MiB, ["-n", "4096", "-O", "^no-holes,^skinny-metadata"], seed 17;
 }
 
+/// Without NO_HOLES kernel 6.18 loses sizes by itself. Of a file with space beyond its end, made
+/// before a remount, it forgets at the next one what was appended since:
+/// `fallocate -n -l 16384 f`, umount, mount, `head -c 8719 /dev/urandom >>f`, umount, mount: size 0.
+/// The same steps by us, and a story (seed 11) in which the kernel's turn would meet this, with all
+/// its turns ours: the kernel sees every size.
+#[test]
+fn what_is_written_into_preallocated_space_keeps_its_size() {
+    let options = ["-n", "4096", "-O", "^no-holes,^skinny-metadata"];
+    let image = Image::mkfs_btrfs(300, &options);
+    let mount = LoopMount::read_write(image.path());
+    let file = std::fs::File::create(mount.path().join("f")).expect("a writable mount");
+    let keep = rustix::fs::FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, keep, 0, 16384).expect("a writable mount");
+    drop(file);
+    mount.unmount();
+    let mount = BtrfuseMount::read_write(image.path());
+    let mut file = std::fs::File::options()
+        .append(true)
+        .open(mount.path().join("f"))
+        .expect("the file of before");
+    file.write_all(&[7; 8719]).expect("preallocated space");
+    drop(file);
+    mount.unmount();
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    let found = std::fs::read(mount.path().join("f")).expect("the file of before");
+    assert_eq!(found, [7; 8719]);
+    mount.unmount();
+
+    let image = Image::mkfs_btrfs(300, &options);
+    let mut story = Story::new(11, "story");
+    let mount = BtrfuseMount::read_write(image.path());
+    story.begin(mount.path());
+    mount.unmount();
+    for _ in 0..3 {
+        turn(Writer::Btrfuse, &image, Judge::strict(), &mut story, 400);
+    }
+}
+
 #[test]
 fn images_of_our_mkfs_go_both_ways() {
     for (seed, options) in [
@@ -159,7 +200,7 @@ fn images_of_our_mkfs_go_both_ways() {
     ] {
         let image = Image::mkfs_btrfuse(300, options);
         btrfs_check(image.path());
-        both_ways(&image, MODES, seed, 250);
+        both_ways(&image, Judge::strict(), seed, 250);
     }
 }
 
@@ -168,8 +209,8 @@ macro_rules! on_golden_images {
         #[test]
         fn $name() {
             let image = golden::named($image).image();
-            let modes = content_modes(image.path());
-            both_ways(&image, &modes, $seed, 200);
+            let check = Judge::before_us(image.path());
+            both_ways(&image, check, $seed, 200);
         }
     )*};
 }
@@ -185,7 +226,15 @@ on_golden_images! {
     a_metadata_uuid_goes_both_ways: "metadata-uuid-s11", seed 37;
     many_links_go_both_ways: "many-links-s11", seed 38;
     mixed_groups_go_both_ways: "mixed-s11", seed 39;
-    quotas_go_both_ways: "quotas-s11", seed 40;
+}
+
+/// We don't account: our first commit marks the numbers, check lists what it expects of them, and
+/// the kernel's rescan makes it content again.
+#[test]
+fn quotas_go_both_ways() {
+    let image = golden::named("quotas-s11").image();
+    let check = Judge::before_us(image.path()).without_quota_accounting();
+    both_ways(&image, check, 40, 200);
 }
 
 /// Everything that snapshots share is copied before it is changed, and stays as it was there.
@@ -205,7 +254,7 @@ fn a_snapshot_keeps_what_we_change_outside() {
         mount.unmount();
         let kept = story.frozen("kept/story");
         for steps in [300, 500] {
-            turn(Writer::Btrfuse, &image, MODES, &mut story, steps);
+            turn(Writer::Btrfuse, &image, Judge::strict(), &mut story, steps);
             let mount = LoopMount::read_only(image.path());
             kept.assert_told("the snapshot, by the kernel", mount.path());
             mount.unmount();
@@ -222,6 +271,6 @@ fn a_snapshot_keeps_what_we_change_outside() {
             .args(["subvolume", "sync"])
             .arg(mount.path()));
         mount.unmount();
-        judge(&image, MODES, &story);
+        judge(&image, Judge::strict(), &story);
     }
 }

@@ -1,0 +1,115 @@
+//! `btrfs inspect-internal dump-tree` as a witness: what the format says of an image, in somebody
+//! else's words. It excuses files from a comparison, so it must not be us who say it.
+
+use crate::run;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+/// An inode: its subvolume and its number.
+pub type InodeOf = (u64, u64);
+
+/// The inodes with at least one compressed extent.
+pub fn compressed_files(image: &Path) -> BTreeSet<InodeOf> {
+    compressed(&dump(image, &[]))
+}
+
+/// The inodes of the top level with names in extended references (`INODE_EXTREF`).
+pub fn extended_references(image: &Path) -> BTreeSet<u64> {
+    extended(&dump(image, &["-t", "fs"]))
+}
+
+/// The flags of the quota tree's status item, as `ON|INCONSISTENT`; `None` without quotas.
+pub fn quota_flags(image: &Path) -> Option<String> {
+    let dump = dump(image, &["-t", "quota"]);
+    let line = dump.lines().find(|line| line.contains(" flags ON"))?;
+    let flags = line.split(" flags ").nth(1)?.split(' ').next()?;
+    Some(flags.to_owned())
+}
+
+fn dump(image: &Path, options: &[&str]) -> String {
+    let mut command = Command::new("btrfs");
+    command
+        .args(["inspect-internal", "dump-tree"])
+        .args(options)
+        .arg(image);
+    run(&mut command).stdout
+}
+
+/// The objectid of a subvolume whose tree begins at this line, or `Some(None)` of another tree.
+fn tree(line: &str) -> Option<Option<u64>> {
+    let (name, key) = line.split_once(" tree key (")?;
+    let id = key.split(' ').next()?;
+    Some(match name {
+        "fs" => Some(5),
+        "file" => id.parse().ok(),
+        _ => None,
+    })
+}
+
+/// `item N key (OBJECTID KIND OFFSET) itemoff …`
+fn item(line: &str) -> Option<(u64, &str)> {
+    let key = line
+        .trim_start()
+        .strip_prefix("item ")?
+        .split_once(" key (")?
+        .1;
+    let mut parts = key.split(' ');
+    Some((parts.next()?.parse().ok()?, parts.next()?))
+}
+
+fn compressed(dump: &str) -> BTreeSet<InodeOf> {
+    let (mut found, mut subvolume, mut inode) = (BTreeSet::new(), None, None);
+    for line in dump.lines() {
+        if let Some(now) = tree(line) {
+            subvolume = now;
+        } else if line.trim_start().starts_with("item ") {
+            inode = item(line)
+                .filter(|(_, kind)| *kind == "EXTENT_DATA")
+                .map(|(objectid, _)| objectid);
+        } else if let (Some(subvolume), Some(inode)) = (subvolume, inode)
+            && ["1 (zlib)", "2 (lzo)", "3 (zstd)"]
+                .iter()
+                .any(|kind| line.ends_with(&format!("compression {kind}")))
+        {
+            found.insert((subvolume, inode));
+        }
+    }
+    found
+}
+
+fn extended(dump: &str) -> BTreeSet<u64> {
+    let items = dump.lines().filter_map(item);
+    items
+        .filter(|(_, kind)| *kind == "INODE_EXTREF")
+        .map(|(objectid, _)| objectid)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUMP: &str = "\
+extent tree key (EXTENT_TREE ROOT_ITEM 0)
+\titem 0 key (257 EXTENT_DATA 0) itemoff 3931 itemsize 53
+\t\textent compression 1 (zlib)
+fs tree key (FS_TREE ROOT_ITEM 0)
+\titem 0 key (257 EXTENT_DATA 0) itemoff 3931 itemsize 53
+\t\textent compression 3 (zstd)
+\titem 1 key (258 EXTENT_DATA 0) itemoff 3931 itemsize 53
+\t\textent compression 0 (none)
+\titem 2 key (259 INODE_EXTREF 7) itemoff 3931 itemsize 53
+\titem 3 key (260 INODE_REF 256) itemoff 3931 itemsize 53
+\titem 4 key (260 INODE_EXTREF 7) itemoff 3931 itemsize 53
+file tree key (300 ROOT_ITEM 0)
+\titem 0 key (258 EXTENT_DATA 0) itemoff 3931 itemsize 53
+\t\tinline extent data size 18 ram_bytes 99 compression 2 (lzo)
+";
+
+    #[test]
+    fn what_is_compressed_and_how_it_is_named_is_read_from_the_dump() {
+        assert_eq!(compressed(DUMP), BTreeSet::from([(5, 257), (300, 258)]));
+        assert_eq!(extended(DUMP), BTreeSet::from([259, 260]));
+    }
+}
