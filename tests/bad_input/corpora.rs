@@ -40,6 +40,11 @@ pub fn samples(prefix: &str) -> impl Iterator<Item = Sample> {
         })
         .collect();
     let prefix = prefix.to_owned();
+    let wanted = |(_, line): &(PathBuf, Value)| text(&line["image"]).starts_with(&prefix);
+    assert!(
+        lines.is_empty() || lines.iter().any(wanted),
+        "the index names no image {prefix}*"
+    );
     lines
         .into_iter()
         .filter(move |(_, line)| text(&line["image"]).starts_with(&prefix))

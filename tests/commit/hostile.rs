@@ -56,6 +56,11 @@ fn damaged_images_never_panic() {
     };
     let mut all = Vec::new();
     images(&Path::new(&corpora).join("btrfs-progs"), &mut all);
+    assert!(
+        all.len() > 10,
+        "BTRFUSE_CORPORA has only {} images",
+        all.len()
+    );
     all.sort();
     let mut panicked = Vec::new();
     for packed in all {
