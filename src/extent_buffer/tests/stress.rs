@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const BLOCKS: u64 = 48;
 /// Miri takes a thousand times longer for a step.
-const TIME: Duration = Duration::from_millis(if cfg!(miri) { 20_000 } else { 1_500 });
+const TIME: Duration = Duration::from_millis(if cfg!(miri) { 8_000 } else { 1_500 });
 
 struct Rng(u64);
 
