@@ -157,7 +157,7 @@ impl Filesystem {
             self.want_empty(&inode)?;
             if target.subvolume().is_some() {
                 return Err(Error::NotPermitted(
-                    "this is a subvolume; `btrfs subvolume delete` removes it",
+                    "this is a subvolume; `btrfs subvolume delete` removes it on a kernel mount",
                 ));
             }
             self.remove_name(&dir, inode.clone(), name)?;
