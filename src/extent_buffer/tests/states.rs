@@ -134,7 +134,10 @@ fn neighbours_are_written_together() {
         cache.write_out(&blocks, G).unwrap();
         let mut writes = disk.writes.lock().clone();
         writes.sort_unstable();
-        assert_eq!(writes, [NODESIZE as usize, count as usize * NODESIZE as usize]);
+        assert_eq!(
+            writes,
+            [NODESIZE as usize, count as usize * NODESIZE as usize]
+        );
     });
 }
 
