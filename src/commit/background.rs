@@ -7,7 +7,7 @@
 use super::committer::Committer;
 use crate::error::Result;
 use crate::sync::{Arc, Condvar, Mutex, Weak, thread};
-use crate::transaction::Phase;
+use crate::transaction::{Phase, TransactionManager};
 use std::time::{Duration, Instant};
 
 /// From so many heads on they are run without waiting for a commit.
@@ -50,6 +50,18 @@ impl Drop for Background {
     }
 }
 
+/// Lives in the thread. Without it nothing would be committed any more, and nobody would know.
+struct Alarm(TransactionManager);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let words = "the commit thread panicked".into();
+            self.0.abort(crate::Error::Aborted(words));
+        }
+    }
+}
+
 impl Committer {
     /// Starts the thread that commits every `interval`.
     pub(super) fn start_background(self: &Arc<Self>, interval: Duration) -> Result<()> {
@@ -60,10 +72,14 @@ impl Committer {
             on_pressure.rung.notify_all();
         });
         let weak = Arc::downgrade(self);
+        let alarm = Alarm(self.ctx.transactions.clone());
         let for_thread = bell.clone();
         let thread = thread::Builder::new()
             .name("btrfuse-commit".into())
-            .spawn(move || run(&weak, &for_thread, interval))
+            .spawn(move || {
+                let _alarm = alarm;
+                run(&weak, &for_thread, interval);
+            })
             .map_err(|error| crate::Error::device("start the commit thread", error))?;
         *self.background.lock() = Some(Background {
             bell,

@@ -4,12 +4,14 @@
 use crate::scribe::{Scribe, open_device};
 use crate::write_order::{Contents, SUPER_AT, checked, contents};
 use btrfuse::Error;
-use btrfuse::commit::{Engine, OpenOptions, open};
+use btrfuse::commit::{CommitHooks, Engine, OpenOptions, open};
+use btrfuse::transaction::TransHandle;
 use btrfuse::units::Logical;
 use btrfuse::volume::{BlockDevice, Fault, FaultyDevice, MemoryDevice, Volume};
 use btrfuse_test_support::{Image, Rng};
 use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 type Device = Arc<FaultyDevice<MemoryDevice>>;
 
@@ -279,4 +281,38 @@ fn a_mirror_that_failed_is_healed_by_the_next_mount() {
         }
     }
     assert_eq!(healed, 1);
+}
+
+/// A commit thread that dies takes the mount's writability with it, rather than leave a mount
+/// that never commits.
+#[test]
+fn a_commit_thread_that_panics_ends_writing() {
+    struct Panics;
+    impl CommitHooks for Panics {
+        fn before_commit(&self) -> btrfuse::Result<()> {
+            panic!("planned");
+        }
+        fn flush_delayed_items(&self, _trans: &TransHandle) -> btrfuse::Result<()> {
+            Ok(())
+        }
+    }
+    let device: Arc<dyn BlockDevice> = Arc::new(fresh(&[]));
+    let (volume, superblock) = Volume::open(vec![device], false).unwrap();
+    let options = OpenOptions {
+        commit_interval: Duration::from_millis(20),
+        ..OpenOptions::default()
+    };
+    let engine = open(Arc::new(volume), superblock, &options).unwrap();
+    let hooks: Arc<dyn CommitHooks> = Arc::new(Panics);
+    engine.committer.set_hooks(Arc::downgrade(&hooks));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while engine.check_writable().is_ok() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let error = engine
+        .check_writable()
+        .expect_err("nobody commits any more");
+    assert!(error.to_string().contains("commit thread"), "{error}");
+    drop(hooks);
+    assert!(engine.shutdown().is_err());
 }

@@ -53,6 +53,42 @@ fn many_links_go_to_extended_references_and_end() {
     });
 }
 
+/// A program that removes files and syncs finds their space in `df`, not a sync later.
+#[test]
+fn the_space_of_removed_files_is_free_after_a_sync() {
+    on_fresh(&[], |fs| {
+        let c = caller();
+        let before = fs.statfs().unwrap().free;
+        let nodes: Vec<_> = (0..4)
+            .map(|index| {
+                let name = format!("file-{index}").into_bytes();
+                let attr = fs.create(&c, ROOT, &name, 0o644, libc::O_RDWR).unwrap();
+                let flags = btrfuse::fs::WriteFlags::default();
+                let content = vec![7; 1 << 20];
+                for part in 0..4 {
+                    fs.write(attr.node, part << 20, &content, flags).unwrap();
+                }
+                attr.node
+            })
+            .collect();
+        fs.sync().unwrap();
+        let block = u64::from(fs.statfs().unwrap().block_size);
+        let full = fs.statfs().unwrap().free;
+        assert!((before - full) * block >= 16 << 20);
+        for (index, node) in nodes.into_iter().enumerate() {
+            fs.unlink(ROOT, format!("file-{index}").as_bytes()).unwrap();
+            fs.release(node);
+            fs.forget(node, 1);
+        }
+        fs.sync().unwrap();
+        let emptied = fs.statfs().unwrap().free;
+        assert!(
+            (before - emptied) * block < 2 << 20,
+            "{before} blocks, full {full}, emptied {emptied}"
+        );
+    });
+}
+
 #[test]
 fn a_listing_survives_changes_and_ends() {
     on_fresh(&[], |fs| {
