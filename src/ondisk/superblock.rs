@@ -452,7 +452,7 @@ impl Superblock {
                 return Err(format!("system chunk array: {key} is no key of a chunk"));
             }
             check_chunk(&ctx, Logical(key.offset), entry.chunk, entry.stripes)
-                .map_err(|error| format!("system chunk array: {error}"))?;
+                .map_err(|reason| format!("system chunk array: {reason}"))?;
             if entry.chunk.kind.get() & BLOCK_GROUP_SYSTEM == 0 {
                 let words = block_group_flags_words(entry.chunk.kind.get());
                 return Err(format!("system chunk array: {key} is a chunk for {words}"));

@@ -43,6 +43,23 @@ fn rewritten_metadata_is_refused_or_read_with_words() {
     assert!(mounted >= 10, "most mistakes are deeper than a mount looks");
 }
 
+/// Other trees, other items, other sizes than the default's.
+#[test]
+fn rewritten_metadata_of_other_formats_is_refused_or_read_with_words() {
+    for (number, name) in ["bgt-s11", "no-skinny-s11", "mixed-s11", "node4k-s11"]
+        .into_iter()
+        .enumerate()
+    {
+        let mutator = Mutator::over(golden::named(name).image());
+        let first = 1000 * (number as u64 + 1);
+        judge((first..first + 4).map(|seed| mutator.mutate(seed)), explore);
+        judge(
+            (first + 4..first + 8).map(|seed| mutator.mutate(seed)),
+            write_to,
+        );
+    }
+}
+
 #[test]
 fn rewritten_superblocks_are_refused_or_read_with_words() {
     let mutator = Mutator::over(golden::named("default-s11").image());

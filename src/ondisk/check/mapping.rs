@@ -1,19 +1,18 @@
 //! Block groups, chunks, devices and their extents.
 
 use super::{CheckContext, Place, Verdict, ensure};
-use crate::error::{Error, Result};
 use crate::ondisk::*;
 use crate::units::Logical;
 
-/// Checks a chunk wherever it comes from: the chunk tree, or the superblock's array.
+/// Checks a chunk of the superblock's array by the rules of the chunk tree's; the error is the
+/// reason in words.
 pub fn check_chunk(
     ctx: &CheckContext,
     logical: Logical,
     chunk: &Chunk,
     stripes: &[Stripe],
-) -> Result<()> {
-    judge_chunk(ctx, logical, chunk, stripes)
-        .map_err(|reason| Error::corrupt(format!("chunk {logical}: {reason}")))
+) -> Result<(), String> {
+    judge_chunk(ctx, logical, chunk, stripes).map_err(|reason| format!("chunk {logical}: {reason}"))
 }
 
 fn judge_chunk(ctx: &CheckContext, logical: Logical, chunk: &Chunk, stripes: &[Stripe]) -> Verdict {
