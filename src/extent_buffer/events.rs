@@ -59,6 +59,10 @@ events! {
     WritebackBegun = "write-out: set WRITEBACK, cleared DIRTY",
     /// Write-out ended.
     WritebackEnded = "write-out: cleared WRITEBACK",
+    /// A read from the disk began.
+    ReadBegun = "reader: set READING",
+    /// A read ended.
+    ReadEnded = "reader: cleared READING",
     /// The count is 0.
     Freed = "last holder: the count is 0, frees the buffer",
 }
@@ -161,7 +165,7 @@ mod ring {
     #[derive(Debug)]
     pub struct Events {
         next: AtomicUsize,
-        /// Time 32 bits, thread 12, event 4, refs 8, flags 8; time and thread wrap.
+        /// Time 32 bits, thread 11, event 5, refs 8, flags 8; time and thread wrap.
         ring: [AtomicU64; EVENTS_MAX],
     }
 
@@ -177,9 +181,9 @@ mod ring {
         /// Adds an event; the oldest one goes.
         pub fn note(&self, event: Event, refs: u32, flags: u32) {
             let at_us = START.elapsed().as_micros() as u64 & 0xffff_ffff;
-            let thread = u64::from(THREAD.with(|thread| *thread)) & 0xfff;
+            let thread = u64::from(THREAD.with(|thread| *thread)) & 0x7ff;
             let word = at_us << 32
-                | thread << 20
+                | thread << 21
                 | (event as u64) << 16
                 | u64::from(refs.min(255)) << 8
                 | u64::from(flags & 0xff);
@@ -203,10 +207,10 @@ mod ring {
             (oldest..next)
                 .filter_map(|at| {
                     let word = self.ring[at % EVENTS_MAX].load(Ordering::Relaxed);
-                    let event = *Event::ALL.get((word >> 16 & 0xf) as usize)?;
+                    let event = *Event::ALL.get((word >> 16 & 0x1f) as usize)?;
                     (word != 0).then_some(Noted {
                         at_us: word >> 32,
-                        thread: (word >> 20 & 0xfff) as u16,
+                        thread: (word >> 21 & 0x7ff) as u16,
                         event,
                         refs: (word >> 8) as u8,
                         flags: Flags(u32::from(word as u8)),
@@ -216,5 +220,5 @@ mod ring {
         }
     }
 
-    const _: () = assert!(Event::ALL.len() <= 16);
+    const _: () = assert!(Event::ALL.len() <= 32);
 }

@@ -20,8 +20,9 @@ pub const READING: u32 = 1 << 6;
 /// Looked up since reclaim last came by.
 pub const ACCESSED: u32 = 1 << 7;
 
-/// `extent_buffer_under_io`: the buffer must not be freed now.
-pub const UNDER_IO: u32 = DIRTY | WRITEBACK;
+/// `extent_buffer_under_io`: the buffer must not be freed now. A read counts, as its end will
+/// write to the buffer.
+pub const UNDER_IO: u32 = DIRTY | WRITEBACK | READING;
 
 const NAMES: &[(u32, &str)] = &[
     (UPTODATE, "UPTODATE"),

@@ -7,8 +7,9 @@
 //! Invariants: an entry is published after its slot is complete, and never moves; of one address
 //! there is at most one entry; only the entry that names a slot is removed for it.
 
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, OnceLock};
+use crate::sync::OnceLock;
+use crate::sync::atomic::Ordering;
+use crate::sync::stepped::{AtomicU64, Lock};
 
 /// A slot's number.
 pub type SlotId = u32;
@@ -58,7 +59,7 @@ pub enum Occupant<R> {
 #[derive(Debug)]
 pub struct Index {
     buckets: Box<[Bucket]>,
-    shards: [Mutex<()>; SHARDS],
+    shards: [Lock; SHARDS],
 }
 
 /// Where an address belongs: the bucket, and the hash bits that its entry keeps.
@@ -84,7 +85,7 @@ impl Index {
         let buckets = (expected / (ENTRIES / 2)).max(1).next_power_of_two();
         Self {
             buckets: (0..buckets).map(|_| Bucket::new()).collect(),
-            shards: std::array::from_fn(|_| Mutex::new(())),
+            shards: std::array::from_fn(|_| Lock::new(())),
         }
     }
 
@@ -98,7 +99,7 @@ impl Index {
         }
     }
 
-    fn shard(&self, home: Home) -> &Mutex<()> {
+    fn shard(&self, home: Home) -> &Lock {
         &self.shards[home.bucket % SHARDS]
     }
 
@@ -170,6 +171,17 @@ impl Index {
             }
         }
         false
+    }
+
+    /// Names the cells in traces.
+    #[cfg(all(feature = "race-lab", not(btrfuse_model)))]
+    pub fn call_cells(&self) {
+        for entry in self.buckets.iter().flat_map(|bucket| &bucket.entries) {
+            entry.call("index entry");
+        }
+        for shard in &self.shards {
+            shard.call("index lock");
+        }
     }
 
     /// Every slot that is in the index now; others may come and go meanwhile.

@@ -6,7 +6,7 @@
 
 use super::buffer::EbRef;
 use super::cache::{Cache, Inner};
-use super::flags::{READING, STALE, TREE_REF, UNDER_IO, UPTODATE, WRITEBACK};
+use super::flags::{STALE, TREE_REF, UNDER_IO, UPTODATE, WRITEBACK};
 use super::guards::WriteGuard;
 use super::protocol::Protocol;
 use crate::error::{Error, Result};
@@ -83,11 +83,12 @@ impl Inner {
         };
         if !block.eb().is_uptodate() {
             let life = block.eb().life();
-            life.set(READING);
+            self.rules().begin_read(life);
             // Relaxed: a statistic.
             self.counters.reads.fetch_add(1, Ordering::Relaxed);
             let result = self.backing.read(expect, block.bytes_mut());
-            life.clear(READING);
+            // The reader's own count is still there, so this is never the last.
+            let _ = self.rules().end_read(life);
             result?;
             block.set_uptodate();
         } else if !is_expected(block.eb(), expect) {

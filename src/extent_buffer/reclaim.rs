@@ -6,7 +6,7 @@
 use super::buffer;
 use super::cache::{Cache, Inner};
 use super::eviction::Chance;
-use super::flags::{ACCESSED, READING, UNDER_IO};
+use super::flags::{ACCESSED, UNDER_IO};
 use super::index::SlotId;
 use super::protocol::{Protocol, Put};
 use super::slots;
@@ -64,7 +64,7 @@ impl Inner {
             life.clear(ACCESSED);
             return Chance::Keep;
         }
-        if self.rules().refs(life) > 1 || life.has(UNDER_IO | READING) {
+        if self.rules().refs(life) > 1 || life.has(UNDER_IO) {
             Chance::Keep
         } else {
             Chance::Evict

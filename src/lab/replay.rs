@@ -90,7 +90,7 @@ impl Outcome {
             ),
             (Ok(()), Kind::CountUnderLock) => format!(
                 "{kind}: survived, as expected; the finder waited to count itself until the \
-                 dropper had let go of refs_lock, and took the tree ref again"
+                 dropper had let go of refs_lock, found the buffer dead, and made another"
             ),
             (Ok(()), Kind::PackedWord) => format!(
                 "{kind}: survived, as expected; the drop found three counts at the moment when it \

@@ -5,6 +5,8 @@
 //! `--cfg btrfuse_model` gets loom's, and then only the layers that the models cover exist.
 
 pub mod race_point;
+#[cfg(all(feature = "race-lab", not(btrfuse_model)))]
+pub mod stepped;
 
 #[cfg(not(btrfuse_model))]
 mod native;

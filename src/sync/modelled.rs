@@ -21,7 +21,43 @@ pub mod atomic {
 
 /// Counters that are no part of what is explored.
 pub mod unmodelled {
-    pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+    pub use std::sync::atomic::{AtomicBool, AtomicU64};
+}
+
+/// What the lab can take apart; here loom does.
+pub mod stepped {
+    pub use super::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    /// A lock without contents.
+    pub type Lock = super::Mutex<()>;
+    /// A held [`Lock`].
+    pub type LockGuard<'a> = super::MutexGuard<'a, ()>;
+
+    /// A number for the judge, which is no part of what is explored.
+    #[derive(Debug)]
+    pub struct Tally(std::sync::atomic::AtomicU32);
+
+    impl Tally {
+        /// Zero.
+        pub fn zero() -> Self {
+            Self(std::sync::atomic::AtomicU32::new(0))
+        }
+
+        /// Counts one.
+        pub fn count(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        /// How many were counted.
+        pub fn get(&self) -> u32 {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        /// Counts from zero again.
+        pub fn clear(&self) {
+            self.0.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A lock whose guard needs no unwrapping: a poisoned model run has failed anyway.
@@ -57,13 +93,13 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// How often a schedule may take the processor from a thread that could go on. Two find every
-/// failure that is known here, three is a sound default.
-const PREEMPTIONS: usize = 3;
-
-/// Runs `model` in every schedule within the preemption bound, with every value that a relaxed
-/// load may see. Returns how many executions there were, and the words of the first panic.
-pub fn explore(model: impl Fn() + Sync + Send + 'static) -> (u64, Option<String>) {
+/// Runs `model` in every schedule that takes the processor from a thread that could go on at most
+/// `preemptions` times, with every value that a relaxed load may see. Returns how many executions
+/// there were, and the words of the first panic.
+pub fn explore(
+    preemptions: usize,
+    model: impl Fn() + Sync + Send + 'static,
+) -> (u64, Option<String>) {
     static QUIET: Once = Once::new();
     // A model that must fail says so a few hundred lines long otherwise.
     QUIET.call_once(|| set_hook(Box::new(|_| {})));
@@ -71,7 +107,7 @@ pub fn explore(model: impl Fn() + Sync + Send + 'static) -> (u64, Option<String>
     let counted = executions.clone();
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(PREEMPTIONS);
+        builder.preemption_bound = Some(preemptions);
         builder.max_branches = 10_000;
         builder.check(move || {
             counted.fetch_add(1, atomic::Ordering::Relaxed);

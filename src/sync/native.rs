@@ -18,3 +18,14 @@ pub mod atomic {
 pub mod unmodelled {
     pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 }
+
+/// What the lab can take apart; in other builds, the real things.
+#[cfg(not(feature = "race-lab"))]
+pub mod stepped {
+    pub use super::atomic::{AtomicU32, AtomicU64};
+
+    /// A lock without contents.
+    pub type Lock = super::Mutex<()>;
+    /// A held [`Lock`].
+    pub type LockGuard<'a> = super::MutexGuard<'a, ()>;
+}

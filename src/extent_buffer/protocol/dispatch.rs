@@ -30,5 +30,7 @@ dispatch! {
     fn clear_dirty(life: &Lifetime) -> bool;
     fn begin_writeback(life: &Lifetime) -> bool;
     fn end_writeback(life: &Lifetime);
+    fn begin_read(life: &Lifetime);
+    fn end_read(life: &Lifetime) -> Put;
     fn refs_due(flags: u32, users: u32) -> u32;
 }

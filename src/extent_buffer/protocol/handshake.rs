@@ -88,3 +88,36 @@ pub fn wait_for_dropper(life: &Lifetime) {
     }
     drop(life.lock());
 }
+
+#[cfg(all(
+    test,
+    target_arch = "x86_64",
+    not(feature = "race-lab"),
+    not(miri),
+    not(btrfuse_model)
+))]
+mod tests {
+    use super::*;
+
+    /// "The compiler could drop an empty lock section": it is in this program's machine code, a locked
+    /// instruction to take the lock and one to give it back. (A lab build has more there, for its
+    /// explorer, so it is left out.)
+    #[test]
+    fn the_handshake_s_lock_section_is_in_the_machine_code() {
+        // So that the linker keeps it, whichever protocol the build is for.
+        std::hint::black_box(wait_for_dropper as fn(&Lifetime));
+        let program = std::env::current_exe().unwrap();
+        let objdump = std::process::Command::new("objdump")
+            .args(["--disassemble", "--demangle", "--no-show-raw-insn"])
+            .arg(&program)
+            .output()
+            .expect("objdump is there: it comes with the linker");
+        let text = String::from_utf8_lossy(&objdump.stdout);
+        let from = text
+            .find("handshake::wait_for_dropper>:")
+            .expect("the function isn't inlined");
+        let code = text[from..].split("\n\n").next().unwrap();
+        let locked = code.matches("lock cmpxchg").count();
+        assert_eq!(locked, 2, "{code}");
+    }
+}

@@ -31,6 +31,8 @@ pub use owned::Owned;
 pub use packed_word::PackedWord;
 pub use unfixed::Unfixed;
 
+use super::events::Event;
+use super::flags::READING;
 use super::lifetime::Lifetime;
 
 /// What a drop leaves to its caller.
@@ -115,6 +117,19 @@ pub trait Protocol: Send + Sync {
 
     /// The holder's write is over.
     fn end_writeback(&self, life: &Lifetime);
+
+    /// A holder begins to read the block from the disk.
+    fn begin_read(&self, life: &Lifetime) {
+        life.set(READING);
+        life.note(Event::ReadBegun);
+    }
+
+    /// The read is over. Who began it may have dropped its count meanwhile (readahead).
+    fn end_read(&self, life: &Lifetime) -> Put {
+        life.clear(READING);
+        life.note(Event::ReadEnded);
+        Put::Shared
+    }
 
     /// The count that a buffer must have with these flags and `users` holders.
     fn refs_due(&self, flags: u32, users: u32) -> u32;

@@ -1,6 +1,6 @@
 //! Owned counts: every reason to live owns one, and nothing is decided from how many there are.
 //!
-//! Reasons: the cache (TREE_REF), DIRTY, WRITEBACK, each user; whoever reads a block is a user.
+//! Reasons: the cache (TREE_REF), DIRTY, WRITEBACK, READING, each user.
 //! To set a flag, count first, then publish the flag, and give the count back if it was set
 //! already. To clear it, only the thread that cleared it drops its count. A user's drop is one
 //! subtraction. So a buffer that is dirty has a count that nobody else will drop, whatever
@@ -9,7 +9,7 @@
 
 use super::{LookupPath, Protocol, Put};
 use crate::extent_buffer::events::Event;
-use crate::extent_buffer::flags::{DIRTY, STALE, TREE_REF, UNDER_IO, WRITEBACK};
+use crate::extent_buffer::flags::{DIRTY, READING, STALE, TREE_REF, UNDER_IO, WRITEBACK};
 use crate::extent_buffer::lifetime::Lifetime;
 use crate::sync::race_point::Point;
 
@@ -105,6 +105,20 @@ impl Protocol for Owned {
     fn end_writeback(&self, life: &Lifetime) {
         disown(life, WRITEBACK);
         life.note(Event::WritebackEnded);
+    }
+
+    fn begin_read(&self, life: &Lifetime) {
+        own(life, READING);
+        life.note(Event::ReadBegun);
+    }
+
+    fn end_read(&self, life: &Lifetime) -> Put {
+        if !life.test_and_clear(READING) {
+            return Put::Shared;
+        }
+        let put = Put::from_count(life.decrement());
+        life.note(Event::ReadEnded);
+        put
     }
 
     fn refs_due(&self, flags: u32, users: u32) -> u32 {

@@ -7,7 +7,7 @@
 
 use super::{LookupPath, Protocol, Put};
 use crate::extent_buffer::events::Event;
-use crate::extent_buffer::flags::{DIRTY, STALE, TREE_REF, UNDER_IO, WRITEBACK};
+use crate::extent_buffer::flags::{DIRTY, READING, STALE, TREE_REF, UNDER_IO, WRITEBACK};
 use crate::extent_buffer::lifetime::{Lifetime, Word};
 use crate::sync::race_point::Point;
 
@@ -104,6 +104,11 @@ impl Protocol for PackedWord {
     fn end_writeback(&self, life: &Lifetime) {
         life.turn(|word| Some(word.without(WRITEBACK)));
         life.note(Event::WritebackEnded);
+    }
+
+    fn begin_read(&self, life: &Lifetime) {
+        life.turn(|word| Some(with_tree_ref(word).with(READING)));
+        life.note(Event::ReadBegun);
     }
 
     fn refs_due(&self, flags: u32, users: u32) -> u32 {

@@ -1,7 +1,7 @@
 //! The reported race: the last holder of an old path lets a stale buffer go while its block is
 //! allocated again.
 
-use super::{Origin, Role, Scenario, Where, World};
+use super::{Origin, Role, Scenario, Stage, Where, World};
 use crate::extent_buffer::flags::{STALE, TREE_REF, UPTODATE};
 use crate::extent_buffer::protocol::Kind;
 
@@ -9,12 +9,14 @@ use crate::extent_buffer::protocol::Kind;
 /// dropper acts on it.
 pub const DROPPER_AND_REUSER: Scenario = Scenario {
     letter: 'A',
+    name: "dropper-and-reuser",
     title: "a dropper of a stale buffer meets its reuser",
     origin: Some(Origin {
         year: 2015,
-        commit: "062c19e9dd69",
+        commit: Some("062c19e9dd69"),
         subject: "Btrfs: fix race when reusing stale extent buffers that leads to BUG_ON",
     }),
+    stage: Stage::Buffer,
     setup: |world| world.begin(1, UPTODATE | TREE_REF | STALE),
     roles: &[
         Role {
@@ -26,6 +28,8 @@ pub const DROPPER_AND_REUSER: Scenario = Scenario {
             run: World::reuse_block,
         },
     ],
+    holds: |_| Ok(()),
     loses: &[(Kind::Unfixed, Where::Everywhere)],
     not_applicable: &[],
+    was: None,
 };

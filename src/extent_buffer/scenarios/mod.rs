@@ -1,38 +1,59 @@
-//! Races on the life of one buffer, each written once: run by the model checker, and natively.
+//! The registry of races on the life of a buffer. Each is written once, and every engine runs it:
+//! the explorer and the replay of a lab build, the model checker, and real threads.
 //!
 //! A [`Scenario`] is a start, two or three roles, and what must come of it under each protocol;
-//! [`World`] has the buffer and the judge of the end. A scenario whose broken protocol doesn't
-//! fail, or whose right one does, fails its test: both outcomes are part of what is claimed.
-//!
-//! Accesses to the [`Lifetime`](super::lifetime::Lifetime) are what a model explores; the tree
-//! lock between users of the contents is left out where only one role takes it.
+//! [`World`] has the buffers and the judge of the end. Where what was wrong wasn't the counting but
+//! a practice around it, the scenario has both ([`Practice`]): as it was, everybody must lose. A
+//! scenario whose broken side doesn't fail, or whose right one does, fails its tests: both outcomes
+//! are part of what is claimed.
 
+mod dirty_across_commit;
 mod dropper_and_reuser;
+mod end_of_io_and_last_free;
+mod half_built;
+mod insert_collision;
+mod last_put_and_recache;
+mod late_stale;
+#[cfg(btrfuse_model)]
+pub mod model;
+#[cfg(all(test, btrfuse_model))]
+mod model_tests;
+pub mod mutants;
+#[cfg(not(btrfuse_model))]
+pub mod native;
+mod read_and_reclaim;
+mod reading_and_uptodate;
 mod reclaim_and_reuser;
+mod reread_over_new;
 mod setter_and_reuser;
 mod setter_dropper_and_reuser;
 mod two_droppers_and_reuser;
+mod use_after_last_put;
 mod world;
 mod writeout_and_writer;
 
-#[cfg(all(test, btrfuse_model))]
-mod model;
-#[cfg(any(feature = "race-lab", btrfuse_model))]
-pub mod mutants;
-#[cfg(all(test, not(btrfuse_model)))]
-mod native;
+pub use dirty_across_commit::DIRTY_ACROSS_COMMIT;
 pub use dropper_and_reuser::DROPPER_AND_REUSER;
+pub use end_of_io_and_last_free::END_OF_IO_AND_LAST_FREE;
+pub use half_built::HALF_BUILT;
+pub use insert_collision::INSERT_COLLISION;
+pub use last_put_and_recache::LAST_PUT_AND_RECACHE;
+pub use late_stale::LATE_STALE;
+pub use read_and_reclaim::READ_AND_RECLAIM;
+pub use reading_and_uptodate::READING_AND_UPTODATE;
 pub use reclaim_and_reuser::RECLAIM_AND_REUSER;
+pub use reread_over_new::REREAD_OVER_NEW;
 pub use setter_and_reuser::SETTER_AND_REUSER;
 pub use setter_dropper_and_reuser::SETTER_DROPPER_AND_REUSER;
 pub use two_droppers_and_reuser::TWO_DROPPERS_AND_REUSER;
-pub use world::World;
+pub use use_after_last_put::USE_AFTER_LAST_PUT;
+pub use world::{Stage, World};
 pub use writeout_and_writer::WRITEOUT_AND_WRITER;
 
-use super::lifetime::Cpu;
+use super::lifetime::Profile;
 use super::protocol::Kind;
 
-/// Every scenario.
+/// Every scenario, by letter.
 pub const ALL: &[&Scenario] = &[
     &DROPPER_AND_REUSER,
     &SETTER_AND_REUSER,
@@ -40,6 +61,16 @@ pub const ALL: &[&Scenario] = &[
     &SETTER_DROPPER_AND_REUSER,
     &TWO_DROPPERS_AND_REUSER,
     &WRITEOUT_AND_WRITER,
+    &LAST_PUT_AND_RECACHE,
+    &INSERT_COLLISION,
+    &LATE_STALE,
+    &READ_AND_RECLAIM,
+    &HALF_BUILT,
+    &DIRTY_ACROSS_COMMIT,
+    &READING_AND_UPTODATE,
+    &END_OF_IO_AND_LAST_FREE,
+    &REREAD_OVER_NEW,
+    &USE_AFTER_LAST_PUT,
 ];
 
 /// A race, and what must come of it.
@@ -47,28 +78,36 @@ pub const ALL: &[&Scenario] = &[
 pub struct Scenario {
     /// A letter, as reports call it.
     pub letter: char,
+    /// A name, for options.
+    pub name: &'static str,
     /// What meets what.
     pub title: &'static str,
-    /// Where it was seen: year, upstream commit and its subject; `None` when it is our own.
+    /// Where it was seen; `None` when it is our own.
     pub origin: Option<Origin>,
-    /// Makes the buffer as it is when the roles begin.
+    /// How much of a cache it needs.
+    pub stage: Stage,
+    /// Makes the world as it is when the roles begin.
     pub setup: fn(&World),
     /// What each thread does.
     pub roles: &'static [Role],
+    /// What must be true at the end beside what is always true.
+    pub holds: fn(&World) -> Result<(), String>,
     /// Who loses, and on which processors; whoever isn't named wins everywhere.
     pub loses: &'static [(Kind, Where)],
     /// For whom the start can't come about, and why.
     pub not_applicable: &'static [(Kind, &'static str)],
+    /// The practice that was wrong, where it wasn't the counting: everybody loses.
+    pub was: Option<Practice>,
 }
 
-/// The commit that tells a race's story.
+/// Where a race was seen.
 #[derive(Debug)]
 pub struct Origin {
-    /// The year of the commit.
+    /// The year.
     pub year: u16,
-    /// Its upstream id.
-    pub commit: &'static str,
-    /// Its subject, or the race in a few words where the subject speaks of something else.
+    /// The upstream commit, if it is known here.
+    pub commit: Option<&'static str>,
+    /// The commit's or the mail's subject; a few words in brackets where we couldn't look it up.
     pub subject: &'static str,
 }
 
@@ -81,26 +120,102 @@ pub struct Role {
     pub run: fn(&World),
 }
 
+/// Another way to do the same, which was wrong.
+#[derive(Debug)]
+pub struct Practice {
+    /// What was done.
+    pub words: &'static str,
+    /// As [`Scenario::setup`].
+    pub setup: fn(&World),
+    /// As [`Scenario::roles`].
+    pub roles: &'static [Role],
+}
+
 /// On which processors a protocol loses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Where {
     /// On all of them.
     Everywhere,
-    /// Only where an atomic write orders nothing else.
-    WeaklyOrdered,
+    /// Wherever an atomic write isn't a full barrier by itself.
+    Unfenced,
 }
 
-impl Scenario {
-    /// The protocols that the scenario says something about.
+impl Where {
+    fn includes(self, profile: Profile) -> bool {
+        self == Self::Everywhere || profile != Profile::FullRmws
+    }
+}
+
+/// A scenario as one engine runs it: with today's practice, or as it was.
+#[derive(Clone, Copy, Debug)]
+pub struct Play {
+    /// The race.
+    pub scenario: &'static Scenario,
+    /// With the practice that was wrong.
+    pub as_it_was: bool,
+}
+
+impl Play {
+    /// Every scenario, and after it the way it was, where there is one.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ALL.iter().flat_map(|scenario| {
+            let play = |as_it_was| Self {
+                scenario,
+                as_it_was,
+            };
+            std::iter::once(play(false)).chain(scenario.was.is_some().then(|| play(true)))
+        })
+    }
+
+    /// The plays that a letter or a name means; both ways.
+    pub fn named(name: &str) -> Vec<Self> {
+        let is_meant = |scenario: &Scenario| {
+            scenario.name == name || scenario.letter.to_string().eq_ignore_ascii_case(name)
+        };
+        Self::all().filter(|play| is_meant(play.scenario)).collect()
+    }
+
+    fn practice(&self) -> Option<&'static Practice> {
+        self.scenario.was.as_ref().filter(|_| self.as_it_was)
+    }
+
+    /// Makes the world as it is when the roles begin.
+    pub fn setup(&self, world: &World) {
+        self.practice()
+            .map_or(self.scenario.setup, |practice| practice.setup)(world);
+    }
+
+    /// What each thread does.
+    pub fn roles(&self) -> &'static [Role] {
+        self.practice()
+            .map_or(self.scenario.roles, |practice| practice.roles)
+    }
+
+    /// What is wrong at the end, if anything.
+    pub fn judge(&self, world: &World) -> Result<(), String> {
+        world.judge()?;
+        (self.scenario.holds)(world)
+    }
+
+    /// The protocols that it says something about.
     pub fn kinds(&self) -> impl Iterator<Item = Kind> {
-        let is_out = |kind| self.not_applicable.iter().any(|(out, _)| *out == kind);
+        let out = self.scenario.not_applicable;
+        let is_out = move |kind| out.iter().any(|(other, _)| *other == kind);
         Kind::ALL.iter().copied().filter(move |kind| !is_out(*kind))
     }
 
-    /// Whether `kind` has a schedule on `cpu` that breaks a rule.
-    pub fn must_lose(&self, kind: Kind, cpu: Cpu) -> bool {
-        self.loses
-            .iter()
-            .any(|(loser, at)| *loser == kind && (*at == Where::Everywhere || cpu == Cpu::Weak))
+    /// Whether `kind` has a schedule under `profile` that breaks a rule.
+    pub fn must_lose(&self, kind: Kind, profile: Profile) -> bool {
+        let loses = self.scenario.loses.iter();
+        self.as_it_was
+            || loses
+                .filter(|(loser, _)| *loser == kind)
+                .any(|(_, at)| at.includes(profile))
+    }
+
+    /// The letter, with a mark when it is played as it was.
+    pub fn label(&self) -> String {
+        let mark = if self.as_it_was { "'" } else { "" };
+        format!("{}{mark}", self.scenario.letter)
     }
 }

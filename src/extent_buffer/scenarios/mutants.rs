@@ -1,9 +1,46 @@
 //! Protocols with one thing wrong. A checker that lets them pass checks nothing.
 
+use super::{Play, Scenario};
 use crate::extent_buffer::flags::{DIRTY, STALE, TREE_REF};
 use crate::extent_buffer::lifetime::Lifetime;
 use crate::extent_buffer::protocol::like::like;
 use crate::extent_buffer::protocol::{Handshake, LookupPath, Owned, Protocol, Put};
+
+/// Rules with one thing wrong, and a scenario that must notice.
+#[derive(Clone, Copy)]
+pub struct Mutant {
+    /// The rules.
+    pub rules: &'static dyn Protocol,
+    /// Where they must lose.
+    pub scenario: &'static Scenario,
+}
+
+/// All of them. A practice that was wrong ([`super::Practice`]) is one more, for each scenario that
+/// has it.
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        rules: &LockSectionDeleted,
+        scenario: &super::DROPPER_AND_REUSER,
+    },
+    Mutant {
+        rules: &TreeRefNotTakenAgain,
+        scenario: &super::DROPPER_AND_REUSER,
+    },
+    Mutant {
+        rules: &FlagBeforeCount,
+        scenario: &super::WRITEOUT_AND_WRITER,
+    },
+];
+
+impl Mutant {
+    /// The scenario as it is played.
+    pub fn play(&self) -> Play {
+        Play {
+            scenario: self.scenario,
+            as_it_was: false,
+        }
+    }
+}
 
 /// The handshake's lookup, but nothing between the test of STALE and the tree ref's: what a
 /// compiler would leave that took an empty lock section for nothing.

@@ -1,6 +1,6 @@
 //! Reclaim takes an idle buffer while its block is looked up and written to.
 
-use super::{Origin, Role, Scenario, Where, World};
+use super::{Origin, Role, Scenario, Stage, Where, World};
 use crate::extent_buffer::flags::{TREE_REF, UPTODATE};
 use crate::extent_buffer::protocol::Kind;
 
@@ -8,12 +8,14 @@ use crate::extent_buffer::protocol::Kind;
 /// finder to wait: the fix of 2015 doesn't reach here.
 pub const RECLAIM_AND_REUSER: Scenario = Scenario {
     letter: 'C',
+    name: "reclaim-and-reuser",
     title: "reclaim of an idle buffer meets its reuser",
     origin: Some(Origin {
         year: 2012,
-        commit: "594831c4b232",
+        commit: Some("594831c4b232"),
         subject: "Btrfs: fix potential race in extent buffer freeing",
     }),
+    stage: Stage::Buffer,
     setup: |world| world.begin(0, UPTODATE | TREE_REF),
     roles: &[
         Role {
@@ -25,9 +27,11 @@ pub const RECLAIM_AND_REUSER: Scenario = Scenario {
             run: World::reuse_block,
         },
     ],
+    holds: |_| Ok(()),
     loses: &[
         (Kind::Unfixed, Where::Everywhere),
         (Kind::Handshake, Where::Everywhere),
     ],
     not_applicable: &[],
+    was: None,
 };

@@ -1,7 +1,7 @@
 //! The block's range is free before its buffer is stale, so the reuser may come while STALE is
 //! being set.
 
-use super::{Origin, Role, Scenario, Where, World};
+use super::{Origin, Role, Scenario, Stage, Where, World};
 use crate::extent_buffer::flags::{TREE_REF, UPTODATE};
 use crate::extent_buffer::protocol::Kind;
 
@@ -9,12 +9,14 @@ use crate::extent_buffer::protocol::Kind;
 /// steps of each, both can miss the other, and the handshake doesn't happen.
 pub const SETTER_AND_REUSER: Scenario = Scenario {
     letter: 'B',
+    name: "setter-and-reuser",
     title: "the freer of a block meets its reuser",
     origin: Some(Origin {
         year: 2015,
-        commit: "062c19e9dd69",
+        commit: Some("062c19e9dd69"),
         subject: "Btrfs: fix race when reusing stale extent buffers that leads to BUG_ON",
     }),
+    stage: Stage::Buffer,
     setup: |world| world.begin(1, UPTODATE | TREE_REF),
     roles: &[
         Role {
@@ -26,9 +28,11 @@ pub const SETTER_AND_REUSER: Scenario = Scenario {
             run: World::reuse_block,
         },
     ],
+    holds: |_| Ok(()),
     loses: &[
         (Kind::Unfixed, Where::Everywhere),
-        (Kind::Handshake, Where::WeaklyOrdered),
+        (Kind::Handshake, Where::Unfenced),
     ],
     not_applicable: &[],
+    was: None,
 };

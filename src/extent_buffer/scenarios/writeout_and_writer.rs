@@ -1,6 +1,6 @@
 //! A buffer that the cache has given up is written out while a holder makes it dirty.
 
-use super::{Role, Scenario, World};
+use super::{Role, Scenario, Stage, World};
 use crate::extent_buffer::flags::{STALE, UPTODATE};
 use crate::extent_buffer::protocol::Kind;
 
@@ -8,8 +8,10 @@ use crate::extent_buffer::protocol::Kind;
 /// can take it away again. A flag published before its count loses here.
 pub const WRITEOUT_AND_WRITER: Scenario = Scenario {
     letter: 'F',
+    name: "writeout-and-writer",
     title: "write-out meets a writer",
     origin: None,
+    stage: Stage::Buffer,
     setup: |world| world.begin(2, UPTODATE | STALE),
     roles: &[
         Role {
@@ -21,11 +23,13 @@ pub const WRITEOUT_AND_WRITER: Scenario = Scenario {
             run: write_out,
         },
     ],
+    holds: |_| Ok(()),
     loses: &[],
     not_applicable: &[(
         Kind::CountUnderLock,
         "its users always have the tree ref beside them, so the start can't come about",
     )],
+    was: None,
 };
 
 fn make_dirty(world: &World) {

@@ -1,0 +1,323 @@
+//! `btrfuse lab list`, `explore` and `race`: the registry of scenarios, and two of its engines.
+
+use super::{report, selection};
+use crate::cli::{Exit, Failure};
+use crate::extent_buffer::Kind;
+use crate::extent_buffer::lifetime::Profile;
+use crate::extent_buffer::protocol::Protocol;
+use crate::extent_buffer::scenarios::mutants::MUTANTS;
+use crate::extent_buffer::scenarios::{Play, native};
+use crate::lab::explore::{Counts, Exploration, Limits, explore, feared};
+use serde_json::{Value, json};
+
+/// Prints the registry.
+pub fn list(args: super::ListArgs) -> Result<(), Failure> {
+    let plays: Vec<_> = Play::all().collect();
+    if args.json {
+        let entries: Vec<_> = plays.iter().map(entry).collect();
+        println!("{:#}", json!({ "scenarios": entries }));
+        return Ok(());
+    }
+    for play in plays {
+        let scenario = play.scenario;
+        if play.as_it_was {
+            let words = scenario.was.as_ref().map_or("", |was| was.words);
+            println!(
+                "{:<2} as it was: {words}\n     loses: everybody\n",
+                play.label()
+            );
+            continue;
+        }
+        println!(
+            "{:<2} {:<26} {}",
+            play.label(),
+            scenario.name,
+            scenario.title
+        );
+        match &scenario.origin {
+            None => println!("     our own"),
+            Some(origin) => println!(
+                "     {} {} {}",
+                origin.year,
+                origin.commit.unwrap_or("(commit not known here)"),
+                origin.subject
+            ),
+        }
+        println!("     loses: {}\n", losers(&play));
+    }
+    Ok(())
+}
+
+fn losers(play: &Play) -> String {
+    let on = |profile| -> Vec<_> {
+        let loses = |kind: &Kind| play.must_lose(*kind, profile);
+        play.kinds().filter(loses).map(Kind::name).collect()
+    };
+    let (everywhere, weak) = (on(Profile::FullRmws), on(Profile::RelaxedFlags));
+    let only_weak: Vec<_> = weak
+        .into_iter()
+        .filter(|name| !everywhere.contains(name))
+        .map(|name| format!("{name} where atomic writes aren't full barriers"))
+        .collect();
+    let names: Vec<_> = everywhere
+        .into_iter()
+        .map(str::to_owned)
+        .chain(only_weak)
+        .collect();
+    match names.is_empty() {
+        true => "nobody".into(),
+        false => names.join(", "),
+    }
+}
+
+fn entry(play: &Play) -> Value {
+    let scenario = play.scenario;
+    let verdicts: serde_json::Map<_, _> = play
+        .kinds()
+        .map(|kind| {
+            let by_profile: serde_json::Map<_, _> = Profile::ALL
+                .iter()
+                .map(|profile| {
+                    let verdict = verdict_word(play.must_lose(kind, *profile));
+                    (profile.name().to_owned(), verdict.into())
+                })
+                .collect();
+            (kind.name().to_owned(), by_profile.into())
+        })
+        .collect();
+    let not_applicable: serde_json::Map<_, _> = scenario
+        .not_applicable
+        .iter()
+        .map(|(kind, why)| (kind.name().to_owned(), (*why).into()))
+        .collect();
+    json!({
+        "label": play.label(),
+        "name": scenario.name,
+        "title": scenario.title,
+        "year": scenario.origin.as_ref().map(|origin| origin.year),
+        "commit": scenario.origin.as_ref().and_then(|origin| origin.commit),
+        "subject": scenario.origin.as_ref().map(|origin| origin.subject),
+        "as_it_was": play.as_it_was.then(|| scenario.was.as_ref().map(|was| was.words)),
+        "roles": play.roles().iter().map(|role| role.name).collect::<Vec<_>>(),
+        "expected": verdicts,
+        "not_applicable": not_applicable,
+    })
+}
+
+fn verdict_word(loses: bool) -> &'static str {
+    if loses { "loses" } else { "wins" }
+}
+
+/// One cell: a scenario by some rules.
+struct Cell {
+    play: Play,
+    name: &'static str,
+    rules: &'static dyn Protocol,
+    must_lose: bool,
+    mutant: bool,
+}
+
+fn cells(args: &super::ExploreArgs) -> Result<Vec<Cell>, Failure> {
+    if args.mutants {
+        let cell = |mutant: &crate::extent_buffer::scenarios::mutants::Mutant| Cell {
+            play: mutant.play(),
+            name: mutant.rules.name(),
+            rules: mutant.rules,
+            must_lose: true,
+            mutant: true,
+        };
+        return Ok(MUTANTS.iter().map(cell).collect());
+    }
+    let (plays, kinds) = selection(&args.scenarios, &args.protocols)?;
+    let mut cells = Vec::new();
+    for play in plays {
+        for kind in play.kinds().filter(|kind| kinds.contains(kind)) {
+            cells.push(Cell {
+                play,
+                name: kind.name(),
+                rules: kind.rules(),
+                must_lose: play.must_lose(kind, Profile::FullRmws),
+                mutant: false,
+            });
+        }
+    }
+    Ok(cells)
+}
+
+/// Explores, prints, and compares with the registry.
+pub fn explore_all(args: super::ExploreArgs) -> Result<(), Failure> {
+    let limits = Limits {
+        preemptions: args.preemptions,
+        states_max: args.states,
+        merge: !args.one_by_one,
+    };
+    let (mut results, mut wrong) = (Vec::new(), Vec::new());
+    let cells = cells(&args)?;
+    if !args.json {
+        println!(
+            "Schedules of one-access steps under sequential consistency, failing / explored; the \
+             fewest preemptions of a failing one.\n"
+        );
+    }
+    for cell in cells {
+        let found = explore(cell.play, cell.rules, limits, feared(cell.play));
+        let fails = found.total().failing > 0;
+        // A bound may hide a failure, and that is what it is asked for.
+        let hidden = !fails && cell.must_lose && args.preemptions.is_some();
+        let as_expected = hidden || (found.complete && fails == cell.must_lose);
+        if !as_expected {
+            wrong.push(format!("{} under {}", cell.play.label(), cell.name));
+        }
+        if !args.json {
+            print_cell(&cell, &found, as_expected, args.trace);
+        }
+        results.push(cell_json(&cell, &found, as_expected));
+    }
+    report(
+        args.json,
+        args.report.as_deref(),
+        &json!({ "engine": "explore", "preemptions": args.preemptions, "results": results }),
+    )?;
+    verdict(&wrong)
+}
+
+fn verdict(wrong: &[String]) -> Result<(), Failure> {
+    match wrong {
+        [] => Ok(()),
+        wrong => Err(Failure::new(
+            Exit::Bug,
+            format!("not the expected verdict: {}", wrong.join(", ")),
+        )),
+    }
+}
+
+fn print_cell(cell: &Cell, found: &Exploration, as_expected: bool, trace: bool) {
+    let total = found.total();
+    let needed = found
+        .preemptions_needed()
+        .map_or(String::new(), |needed| format!("{needed} preemptions"));
+    println!(
+        "{:<2} {:<38} {:>10} / {:<12} {:<14} {:>6} states {:>8} steps {:>6} ms{}{}",
+        cell.play.label(),
+        cell.name,
+        total.failing,
+        total.explored,
+        needed,
+        found.states,
+        found.steps,
+        found.took.as_millis(),
+        if found.complete { "" } else { "  INCOMPLETE" },
+        if as_expected { "" } else { "  NOT AS EXPECTED" },
+    );
+    if let Some(Counts { explored, failing }) = found.watched.filter(|counts| counts.explored > 0) {
+        println!(
+            "   in {explored} of them the dropper runs wholly between the finder's test of STALE \
+             and its lock: {failing} fail"
+        );
+    }
+    if let Some(failure) = found.failure.as_ref().filter(|_| trace) {
+        println!("\n{}      {}\n", failure.table(), failure.words);
+    }
+}
+
+fn cell_json(cell: &Cell, found: &Exploration, as_expected: bool) -> Value {
+    let by_preemptions: Vec<_> = found
+        .by_preemptions
+        .iter()
+        .copied()
+        .map(counts_json)
+        .collect();
+    let failure = found.failure.as_ref().map(|trace| {
+        let steps: Vec<_> = trace
+            .steps
+            .iter()
+            .map(|step| {
+                json!({
+                    "who": trace.roles[step.role],
+                    "role": step.role,
+                    "what": step.what,
+                    "remarks": step.remarks,
+                    "refs": step.seen.refs,
+                    "flags": crate::extent_buffer::flags::Flags(step.seen.flags).to_string(),
+                    "fatal": step.fatal,
+                })
+            })
+            .collect();
+        json!({ "words": trace.words, "steps": steps })
+    });
+    json!({
+        "label": cell.play.label(),
+        "scenario": cell.play.scenario.name,
+        "as_it_was": cell.play.as_it_was,
+        "protocol": cell.name,
+        "mutant": cell.mutant,
+        "expected": verdict_word(cell.must_lose),
+        "verdict": verdict_word(found.total().failing > 0),
+        "as_expected": as_expected,
+        "total": counts_json(found.total()),
+        "by_preemptions": by_preemptions,
+        "preemptions_needed": found.preemptions_needed(),
+        "feared": found.watched.map(counts_json),
+        "states": found.states,
+        "steps": found.steps,
+        "complete": found.complete,
+        "ms": found.took.as_millis() as u64,
+        "failure": failure,
+    })
+}
+
+/// Counts can be greater than what programs take for a number.
+fn counts_json(counts: Counts) -> Value {
+    let number = |count: u128| match u64::try_from(count) {
+        Ok(count) if count < 1 << 53 => json!(count),
+        _ => json!(count.to_string()),
+    };
+    json!({ "explored": number(counts.explored), "failing": number(counts.failing) })
+}
+
+/// Runs scenarios on real threads.
+pub fn race(args: super::RaceArgs) -> Result<(), Failure> {
+    let delays: Vec<crate::sync::race_point::Delay> = args
+        .delays
+        .iter()
+        .map(|text| text.parse().map_err(Failure::usage))
+        .collect::<Result<_, _>>()?;
+    crate::sync::race_point::install_delays(&delays);
+    let (plays, kinds) = selection(&args.scenarios, &args.protocols)?;
+    let (mut results, mut wrong) = (Vec::new(), Vec::new());
+    for play in plays {
+        for kind in play.kinds().filter(|kind| kinds.contains(kind)) {
+            let rounds = native::race(play, kind.rules(), args.rounds);
+            let must_lose = play.must_lose(kind, Profile::NATIVE);
+            // A loser that had luck is no surprise; a winner that lost is.
+            if rounds.broken > 0 && !must_lose {
+                wrong.push(format!("{} under {kind}", play.label()));
+            }
+            if !args.json {
+                println!(
+                    "{:<2} {kind:<16} {:>8} of {} rounds broke a rule  {}",
+                    play.label(),
+                    rounds.broken,
+                    rounds.run,
+                    rounds.words.as_deref().unwrap_or("")
+                );
+            }
+            results.push(json!({
+                "label": play.label(),
+                "scenario": play.scenario.name,
+                "as_it_was": play.as_it_was,
+                "protocol": kind.name(),
+                "rounds": rounds.run,
+                "broken": rounds.broken,
+                "words": rounds.words,
+                "may_lose": must_lose,
+            }));
+        }
+    }
+    report(
+        args.json,
+        args.report.as_deref(),
+        &json!({ "engine": "race", "delays": args.delays, "results": results }),
+    )?;
+    verdict(&wrong)
+}

@@ -1,0 +1,120 @@
+//! One schedule, step by step, for people.
+
+use super::Theatre;
+use crate::extent_buffer::flags::Flags;
+use crate::sync::race_point::Seen;
+use crate::sync::stepped::turn::{self, Done, Kind};
+use std::fmt::Write;
+
+/// A step of a schedule.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Which role.
+    pub role: usize,
+    /// Its access.
+    pub what: String,
+    /// What it said of itself then.
+    pub remarks: Vec<&'static str>,
+    /// Count and flags of the buffer after it.
+    pub seen: Seen,
+    /// Whether this is the step that broke a rule.
+    pub fatal: bool,
+}
+
+/// A schedule and what came of it.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// The roles' names.
+    pub roles: Vec<&'static str>,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// What is wrong at the end.
+    pub words: String,
+}
+
+/// Plays a schedule: the roles in the order of their steps.
+pub(super) fn play_again(theatre: &Theatre, schedule: &[usize]) -> Trace {
+    let roles = theatre.play.roles();
+    let world = &theatre.world;
+    let mut memory = theatre.start.clone();
+    let mut seen = vec![Vec::new(); roles.len()];
+    for (role, seen) in roles.iter().zip(&mut seen) {
+        turn::advance(&mut memory, seen, true, || (role.run)(world));
+    }
+    let mut steps: Vec<Step> = Vec::new();
+    let (mut was_broken, mut panic) = (false, None);
+    let mut next = vec![true; roles.len()];
+    for &role in schedule {
+        let turn = turn::advance(&mut memory, &mut seen[role], false, || {
+            (roles[role].run)(world)
+        });
+        panic = panic.or(turn.panic);
+        next[role] = turn.next.is_some();
+        let is_broken = turn::directly(&mut memory, || world.is_broken());
+        steps.push(Step {
+            role,
+            what: turn.done.map_or_else(String::new, |done| {
+                words(theatre.names[done.request.cell as usize], done)
+            }),
+            remarks: turn.remarks,
+            seen: turn::directly(&mut memory, || world.life.seen()),
+            fatal: is_broken && !was_broken,
+        });
+        was_broken = is_broken;
+    }
+    let waiting = next.contains(&true);
+    let verdict = turn::directly(&mut memory, || theatre.play.judge(world));
+    let verdict = match waiting {
+        true => Err("roles wait for each other".into()),
+        false => verdict,
+    };
+    let ended = panic.map_or(verdict, Err);
+    Trace {
+        roles: roles.iter().map(|role| role.name).collect(),
+        steps,
+        words: ended.err().unwrap_or_else(|| "no rule broken".into()),
+    }
+}
+
+fn words(name: &str, done: Done) -> String {
+    let show = |value: u64| match name {
+        "flags" => Flags(value as u32 & 0xff).to_string(),
+        _ => value.to_string(),
+    };
+    match done.request.kind {
+        Kind::Lock => format!("takes {name}"),
+        Kind::Unlock => format!("releases {name}"),
+        Kind::Number if done.before == done.after => format!("reads {name}: {}", show(done.after)),
+        Kind::Number => format!("{name}: {} → {}", show(done.before), show(done.after)),
+    }
+}
+
+impl Trace {
+    /// As a table: a line a step, the fatal one marked.
+    pub fn table(&self) -> String {
+        let who = |step: &Step| self.roles[step.role];
+        let width = |of: &dyn Fn(&Step) -> usize| self.steps.iter().map(of).max().unwrap_or(0);
+        let what = width(&|step| step.what.chars().count());
+        let name = width(&|step| who(step).chars().count());
+        let mut table = String::new();
+        for (n, step) in self.steps.iter().enumerate() {
+            let mark = if step.fatal {
+                "  <-- breaks the rule"
+            } else {
+                ""
+            };
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                table,
+                "{:>4}  {:<name$}  {:<what$}  refs {:<2} {:<8} {}{mark}",
+                n + 1,
+                who(step),
+                step.what,
+                step.seen.refs,
+                Flags(step.seen.flags).letters(),
+                step.remarks.join("; "),
+            );
+        }
+        table
+    }
+}
