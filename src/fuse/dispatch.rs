@@ -357,8 +357,11 @@ impl fuser::Filesystem for Adapter {
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         match self.guard.run("opendir", || self.fs.opendir(node(ino))) {
             Ok(handle) => {
-                let keep = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
-                reply.opened(FileHandle(self.directories.add(handle)), keep);
+                // Not FOPEN_CACHE_DIR: when a second reader finds the kernel's cache of a listing
+                // still empty, it takes the directory's version anew, and the first reader's
+                // older answer is then kept as that version's. Names that exist are missing.
+                let flags = FopenFlags::empty();
+                reply.opened(FileHandle(self.directories.add(handle)), flags);
             }
             Err(errno) => reply.error(errno),
         }
