@@ -35,7 +35,7 @@ pub mod extent_buffer;
 pub mod fs;
 #[cfg(not(btrfuse_model))]
 pub mod fuse;
-#[cfg(all(feature = "race-lab", not(btrfuse_model)))]
+#[cfg(not(any(btrfuse_model, miri)))]
 pub mod lab;
 #[cfg(not(btrfuse_model))]
 pub mod ondisk;

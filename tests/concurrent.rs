@@ -2,46 +2,33 @@
 //! runs this for the three protocols): every answer is judged while it runs, and the tree
 //! afterwards by `btrfs check` and by the kernel.
 
-use btrfuse_test_support::btrfuse_mount::{btrfuse_binary, built};
-use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check, mix, run, run_any};
+use btrfuse_test_support::btrfuse_mount::btrfuse_binary;
+use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check, run, run_any};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-const PROCESSES: u64 = 4;
-
-fn workload(folder: &Path, seed: u64, steps: usize) {
+fn stress(folder: &Path, words: &[&str]) {
     let finished = run_any(
-        Command::new(built("BTRFUSE_WORKLOAD", "examples/workload"))
+        Command::new(btrfuse_binary())
+            .arg("stress")
             .arg(folder)
-            .args(["--processes", &PROCESSES.to_string()])
-            .args(["--steps", &steps.to_string(), "--seed", &seed.to_string()]),
+            .args(words),
         Duration::from_secs(240),
     );
     assert!(finished.status.success(), "{}", finished.output());
 }
 
 #[track_caller]
-fn brawl(image: &Image, options: &str, seed: u64, steps: usize) {
+fn brawl(image: &Image, options: &str, words: &[&str]) {
     let mount = BtrfuseMount::new(image.path(), options);
-    workload(mount.path(), seed, steps);
-    mix::judge(mount.path(), seed, PROCESSES, steps);
+    stress(mount.path(), words);
+    stress(mount.path(), &["--judge"]);
     mount.unmount();
     btrfs_check(image.path());
     let mount = LoopMount::read_only(image.path());
-    mix::judge(mount.path(), seed, PROCESSES, steps);
+    stress(mount.path(), &["--judge"]);
     mount.unmount();
-}
-
-/// The judges and the mix, with the kernel in our place.
-#[test]
-fn the_mix_passes_on_the_kernels_mount() {
-    let image = Image::mkfs_btrfs(600, &[]);
-    let mount = LoopMount::read_write(image.path());
-    workload(mount.path(), 3, 200);
-    mix::judge(mount.path(), 3, PROCESSES, 200);
-    mount.unmount();
-    btrfs_check(image.path());
 }
 
 /// A build says which protocol it is; the script that made it knows.
@@ -54,7 +41,26 @@ fn the_build_names_its_protocol() {
 
 #[test]
 fn processes_share_a_mount_of_a_default_image() {
-    brawl(&Image::mkfs_btrfs(600, &[]), "subvolid=5", 11, 2000);
+    let image = Image::mkfs_btrfs(900, &[]);
+    brawl(&image, "subvolid=5", &["--seed", "11", "--ops", "5000"]);
+}
+
+/// A listing shows every name that was there before it began, whatever others do meanwhile. (The
+/// kernel's cache of listings, when it was used, kept some that were older than it believed.)
+#[test]
+fn no_listing_misses_a_name_while_others_come_and_go() {
+    let image = Image::mkfs_btrfs(600, &[]);
+    let words = [
+        "--procs",
+        "8",
+        "--seed",
+        "15",
+        "--ops",
+        "600",
+        "--mix",
+        "batch=5,getdents=5",
+    ];
+    brawl(&image, "subvolid=5", &words);
 }
 
 /// The reported reproducer's shape: small nodes, so leaves empty all the time; commits and
@@ -62,26 +68,41 @@ fn processes_share_a_mount_of_a_default_image() {
 #[test]
 fn processes_share_a_mount_with_small_nodes_and_a_small_cache() {
     let image = Image::mkfs_btrfs(600, &["-n", "4096"]);
-    brawl(&image, "subvolid=5,commit=1,metadata_cache=1M", 12, 2000);
+    let words = ["--seed", "12", "--ops", "8000", "--mix", "empty-leaves"];
+    brawl(&image, "subvolid=5,commit=1,metadata_cache=1M", &words);
 }
 
-/// A brawl over blocks that a snapshot shares; the snapshot stays as it was.
+/// A brawl over blocks that snapshots of the kernel share; what they hold stays as it was.
 #[test]
-fn processes_share_a_mount_beside_a_snapshot() {
+fn processes_share_a_mount_beside_snapshots() {
     let image = Image::mkfs_btrfs(900, &[]);
     let mount = LoopMount::read_write(image.path());
-    workload(mount.path(), 13, 100);
+    let words = [
+        "--seed",
+        "13",
+        "--ops",
+        "1500",
+        "--mix",
+        "fsstress,snapshot=8",
+    ];
+    stress(mount.path(), &words);
     let root = mount.path();
     run(Command::new("btrfs")
         .args(["subvolume", "snapshot", "-r"])
         .arg(root)
         .arg(root.join("kept")));
-    for name in ["shared", "process-0", "process-1", "process-2", "process-3"] {
-        run(Command::new("rm").arg("-r").arg(root.join(name)));
-    }
     mount.unmount();
-    brawl(&image, "subvolid=5,commit=2", 14, 800);
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=2");
+    stress(mount.path(), &["--judge"]);
+    let elsewhere = mount.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("a folder");
+    stress(&elsewhere, &["--seed", "14", "--ops", "2000"]);
+    stress(mount.path(), &["--judge"]);
+    mount.unmount();
+    btrfs_check(image.path());
     let mount = LoopMount::read_only(image.path());
-    mix::judge(&mount.path().join("kept"), 13, PROCESSES, 100);
+    for place in [mount.path(), &mount.path().join("elsewhere")] {
+        stress(place, &["--judge"]);
+    }
     mount.unmount();
 }

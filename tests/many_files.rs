@@ -1,31 +1,27 @@
-//! Very many files on a large sparse image, made, renamed and removed by four processes, with the
+//! Very many files on a large sparse image, made, renamed and removed by four threads, with the
 //! daemon's memory under a bound and every judge content. 20,000 files here; `scripts/million`
 //! runs the same with `BTRFUSE_FILES=1000000`.
 
-use btrfuse_test_support::btrfuse_mount::built;
-use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check, many, run_any};
+use btrfuse_test_support::many::Phase;
+use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check, many};
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-const PROCESSES: u64 = 4;
+const THREADS: u64 = 4;
 
 /// Resident memory of the daemon: the caches' bounds, the kernel's own references to inodes
 /// (which it may keep as long as it likes) and the program.
 const MEMORY_MAX: u64 = 768 << 20;
 
-fn phase(folder: &Path, files: u64, phase: &str) {
+fn phase(folder: &Path, files: u64, phase: Phase) {
     let started = Instant::now();
-    let finished = run_any(
-        Command::new(built("BTRFUSE_WORKLOAD", "examples/workload"))
-            .arg(folder)
-            .args(["--processes", &PROCESSES.to_string()])
-            .args(["--files", &files.to_string(), "--phase", phase]),
-        Duration::from_secs(3600),
-    );
-    assert!(finished.status.success(), "{phase}: {}", finished.output());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || many::run_phase(folder, thread, files / THREADS, phase));
+        }
+    });
     eprintln!(
-        "{phase}: {files} files in {:.1} s",
+        "{phase:?}: {files} files in {:.1} s",
         started.elapsed().as_secs_f64()
     );
 }
@@ -36,9 +32,9 @@ fn very_many_files_come_and_go() {
         Ok(files) => files.parse().expect("BTRFUSE_FILES is a number"),
         Err(_) => 20_000,
     };
-    let files = files / PROCESSES * PROCESSES;
+    let files = files / THREADS * THREADS;
     let image = Image::mkfs_btrfuse(64 << 10, &[]);
-    for step in ["create", "rename"] {
+    for step in [Phase::Create, Phase::Rename] {
         let mount = BtrfuseMount::read_write(image.path());
         phase(mount.path(), files, step);
         judge_memory(&mount, step);
@@ -53,8 +49,8 @@ fn very_many_files_come_and_go() {
     mount.unmount();
     let mount = BtrfuseMount::read_write(image.path());
     assert_eq!(many::count(mount.path()), files, "as we count them");
-    phase(mount.path(), files, "delete");
-    judge_memory(&mount, "delete");
+    phase(mount.path(), files, Phase::Delete);
+    judge_memory(&mount, Phase::Delete);
     mount.unmount();
     btrfs_check(image.path());
     let mount = LoopMount::read_only(image.path());
@@ -62,8 +58,8 @@ fn very_many_files_come_and_go() {
     mount.unmount();
 }
 
-fn judge_memory(mount: &BtrfuseMount, step: &str) {
+fn judge_memory(mount: &BtrfuseMount, step: Phase) {
     let peak = mount.peak_memory_bytes();
-    eprintln!("{step}: the daemon's memory peaked at {} MiB", peak >> 20);
-    assert!(peak < MEMORY_MAX, "{step}: {} MiB of memory", peak >> 20);
+    eprintln!("{step:?}: the daemon's memory peaked at {} MiB", peak >> 20);
+    assert!(peak < MEMORY_MAX, "{step:?}: {} MiB of memory", peak >> 20);
 }

@@ -22,13 +22,15 @@ pub enum Exit {
     LastCommit = 5,
     /// Somebody else uses the image, the device or the mount.
     Busy = 6,
+    /// What was checked isn't as it must be: a wrong answer or contents, a broken rule.
+    Wrong = 7,
     /// `mount(8)`'s code for "the mount failed"; only its helpers use it.
     MountHelper = 32,
 }
 
 impl Exit {
     /// The number and its meaning, for the manual.
-    pub const TABLE: [(u8, &'static str); 8] = [
+    pub const TABLE: [(u8, &'static str); 9] = [
         (0, "success"),
         (1, "the command line is wrong"),
         (
@@ -45,6 +47,10 @@ impl Exit {
             "the mount is gone, but its last commit failed or its outcome is unknown",
         ),
         (6, "somebody else uses the image, the device or the mount"),
+        (
+            7,
+            "what was checked isn't as it must be: a wrong answer, wrong contents, a broken rule",
+        ),
         (32, "mount(8) helper: the mount failed"),
     ];
 
@@ -55,6 +61,7 @@ impl Exit {
             3 => Self::Refused,
             5 => Self::LastCommit,
             6 => Self::Busy,
+            7 => Self::Wrong,
             2 => Self::Failed,
             32 => Self::MountHelper,
             _ => Self::Bug,

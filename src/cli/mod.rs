@@ -5,6 +5,7 @@
 
 mod ask;
 mod daemon;
+mod duration;
 mod failure;
 mod generate;
 mod inspect;
@@ -18,6 +19,7 @@ pub mod options;
 mod signals;
 mod signature;
 pub mod size;
+mod stress;
 mod sync;
 mod umount;
 mod utab;
@@ -43,6 +45,9 @@ enum Command {
     Mount(mount::Args),
     Umount(umount::Args),
     Lab(lab::Args),
+    Stress(stress::Args),
+    #[command(hide = true)]
+    StressWorker(stress::WorkerArgs),
     Sync(sync::Args),
     #[command(hide = true)]
     Mount8(mount8::MountArgs),
@@ -59,6 +64,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => umount::run(args),
         Command::Lab(args) => lab::run(args),
+        Command::Stress(args) => stress::run(args),
+        Command::StressWorker(args) => stress::work(args),
         Command::Sync(args) => sync::run(args),
         Command::Mount8(args) => mount8::mount(args),
         Command::Umount8(args) => mount8::umount(args),

@@ -4,13 +4,14 @@
 
 #[cfg(feature = "race-lab")]
 mod explore;
+mod live;
 #[cfg(feature = "race-lab")]
 mod replay;
 
 use super::Failure;
 use std::path::PathBuf;
 
-/// Show the races of extent buffers (builds with `--features race-lab`).
+/// Show the races of extent buffers (builds with `--features race-lab`; `live` in all).
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,6 +24,7 @@ enum Command {
     List(ListArgs),
     Explore(ExploreArgs),
     Race(RaceArgs),
+    Live(Box<live::Args>),
 }
 
 /// Force the interleaving of the 2015 report with three threads, and print every step.
@@ -120,10 +122,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::List(args) => explore::list(args),
         Command::Explore(args) => explore::explore_all(args),
         Command::Race(args) => explore::race(args),
+        Command::Live(args) => live::run(*args),
     }
 }
 
-/// Says which build has the command.
+/// Says which build has the command, unless it needs no lab.
 #[cfg(not(feature = "race-lab"))]
 pub fn run(args: Args) -> Result<(), Failure> {
     let command = match args.command {
@@ -134,6 +137,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::List(_) => "list".into(),
         Command::Explore(_) => "explore".into(),
         Command::Race(_) => "race".into(),
+        // Compares any builds.
+        Command::Live(args) => return live::run(*args),
     };
     Err(Failure::usage(format!(
         "this build has no race lab; try `cargo run --release --features race-lab -- lab {command}`"

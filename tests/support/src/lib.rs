@@ -15,7 +15,6 @@ pub mod judge;
 pub mod kernel_log;
 pub mod loop_mount;
 pub mod many;
-pub mod mix;
 pub mod rng;
 pub mod script;
 pub mod walk;

@@ -1,10 +1,10 @@
-//! Very many small files, made, renamed and removed by several processes: what a mount's memory
+//! Very many small files, made, renamed and removed by several threads: what a mount's memory
 //! is judged by.
 
 use rustix::fs::{Mode, OFlags};
 use std::path::{Path, PathBuf};
 
-/// What a process does with its files.
+/// What a thread does with its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Makes them, a tenth of them with a few bytes.
@@ -15,51 +15,39 @@ pub enum Phase {
     Delete,
 }
 
-impl Phase {
-    /// Its word on a command line.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "create" => Some(Self::Create),
-            "rename" => Some(Self::Rename),
-            "delete" => Some(Self::Delete),
-            _ => None,
-        }
-    }
-}
-
 const FOLDER_FILES: u64 = 2000;
 
-fn folder(base: &Path, process: u64, moved: bool, file: u64) -> PathBuf {
+fn folder(base: &Path, thread: u64, moved: bool, file: u64) -> PathBuf {
     let kind = if moved { "moved" } else { "made" };
-    base.join(format!("many-{process}"))
+    base.join(format!("many-{thread}"))
         .join(format!("{kind}-{}", file / FOLDER_FILES))
 }
 
-fn before(base: &Path, process: u64, file: u64) -> PathBuf {
-    folder(base, process, false, file).join(format!("file-{file:07}"))
+fn before(base: &Path, thread: u64, file: u64) -> PathBuf {
+    folder(base, thread, false, file).join(format!("file-{file:07}"))
 }
 
-fn after(base: &Path, process: u64, file: u64) -> PathBuf {
-    folder(base, process, true, file).join(format!("renamed-file-number-{file:07}"))
+fn after(base: &Path, thread: u64, file: u64) -> PathBuf {
+    folder(base, thread, true, file).join(format!("renamed-file-number-{file:07}"))
 }
 
-/// One process's part. Panics at the first refusal.
+/// One thread's part. Panics at the first refusal.
 #[track_caller]
-pub fn run_phase(base: &Path, process: u64, files: u64, phase: Phase, mut progress: impl FnMut()) {
+pub fn run_phase(base: &Path, thread: u64, files: u64, phase: Phase) {
     let must = |what: &str, path: &Path, answer: Result<(), rustix::io::Errno>| {
         answer.unwrap_or_else(|error| panic!("{what} {}: {error}", path.display()));
     };
     let open = Mode::from_raw_mode(0o755);
     if phase == Phase::Create {
-        let own = base.join(format!("many-{process}"));
+        let own = base.join(format!("many-{thread}"));
         must("mkdir", &own, rustix::fs::mkdir(&own, open));
     }
     for file in 0..files {
         let first = file % FOLDER_FILES == 0;
-        let (from, to) = (before(base, process, file), after(base, process, file));
+        let (from, to) = (before(base, thread, file), after(base, thread, file));
         match phase {
             Phase::Create => {
-                let parent = folder(base, process, false, file);
+                let parent = folder(base, thread, false, file);
                 if first {
                     must("mkdir", &parent, rustix::fs::mkdir(&parent, open));
                 }
@@ -75,7 +63,7 @@ pub fn run_phase(base: &Path, process: u64, files: u64, phase: Phase, mut progre
                 }
             }
             Phase::Rename => {
-                let parent = folder(base, process, true, file);
+                let parent = folder(base, thread, true, file);
                 if first {
                     must("mkdir", &parent, rustix::fs::mkdir(&parent, open));
                 }
@@ -85,16 +73,15 @@ pub fn run_phase(base: &Path, process: u64, files: u64, phase: Phase, mut progre
                 must("unlink", &to, rustix::fs::unlink(&to));
                 if (file + 1) % FOLDER_FILES == 0 || file + 1 == files {
                     for moved in [false, true] {
-                        let parent = folder(base, process, moved, file);
+                        let parent = folder(base, thread, moved, file);
                         must("rmdir", &parent, rustix::fs::rmdir(&parent));
                     }
                 }
             }
         }
-        progress();
     }
     if phase == Phase::Delete {
-        let own = base.join(format!("many-{process}"));
+        let own = base.join(format!("many-{thread}"));
         must("rmdir", &own, rustix::fs::rmdir(&own));
     }
 }

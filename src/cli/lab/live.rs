@@ -1,0 +1,289 @@
+//! `btrfuse lab live`: protocols or builds under the same workload, on real mounts.
+
+use crate::cli::{Exit, Failure, duration, size, stress};
+use crate::lab::live::campaign::{self, News};
+use crate::lab::live::plan::{Plan, Subject};
+use crate::lab::live::run::Run;
+use crate::lab::workload::conductor::Order;
+use crate::lab::workload::mix::Mix;
+use crate::sync::atomic::Ordering;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Compare protocols, or builds, on live mounts: who breaks a rule, when, and what it costs.
+///
+/// Each run makes an image, mounts it, works on it with several processes until its time is over
+/// or the log tells of a broken rule, unmounts, and asks the judges: `btrfs check`, the kernel
+/// (as root), and the processes' own memory of what they wrote. All subjects get the same seeds,
+/// in turns. A race-lab build compares its protocols; any build compares others that are named
+/// with --binary. Exits with 7 when a subject broke that mustn't: all but unfixed and handshake.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A protocol to compare (race-lab builds); all of the build's if absent. Repeatable.
+    #[arg(long, value_name = "P", conflicts_with = "binary")]
+    protocol: Vec<String>,
+    /// A build to compare: NAME=PATH of its btrfuse. Repeatable.
+    #[arg(long, value_name = "NAME=PATH")]
+    binary: Vec<String>,
+    /// A delay point to arm, POINT:µs (race-lab builds). Repeatable.
+    #[arg(long, value_name = "POINT:µs")]
+    delay: Vec<String>,
+    /// No run begins after this time: 90, 15m, 2h.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    time: Option<Duration>,
+    /// How many seeds (3, or as many as fit into --time).
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// How long a run lasts that breaks no rule.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse)]
+    each: Duration,
+    /// End a run after N operations of each process, too.
+    #[arg(long, value_name = "N")]
+    ops: Option<u64>,
+    /// Fail (exit 7) unless this subject breaks a rule in some run. Repeatable.
+    #[arg(long, value_name = "NAME")]
+    must_break: Vec<String>,
+    /// End everything at the first broken rule.
+    #[arg(long)]
+    until_first: bool,
+    /// How many processes work on a mount.
+    #[arg(long, value_name = "N", default_value_t = 8,
+          value_parser = clap::value_parser!(u64).range(1..=256))]
+    procs: u64,
+    /// What they do: as for `btrfuse stress`.
+    #[arg(long, value_name = "MIX", default_value = "empty-leaves", value_parser = Mix::parse)]
+    mix: Mix,
+    /// Bytes of a tree block; small ones empty more often.
+    #[arg(long, value_name = "SIZE", default_value = "4K", value_parser = size::parse)]
+    nodesize: u64,
+    /// The size of the images, which are sparse.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size::parse)]
+    size: u64,
+    /// The bound of the tree block cache; small, so that reclaim runs.
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size::parse)]
+    cache: u64,
+    /// Seconds between commits.
+    #[arg(long, value_name = "S", default_value_t = 5)]
+    commit: u64,
+    /// More mount options. Repeatable.
+    #[arg(short, value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// Where images lie while they are used; not in memory.
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    dir: PathBuf,
+    /// Keep images and logs of broken runs below DIR.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Don't ask the kernel, also as root.
+    #[arg(long)]
+    no_kernel: bool,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Also write the JSON object to a file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let plan = plan(&args)?;
+    let stop = stress::stop_flag()?;
+    let bar = bar(args.json);
+    let began = Instant::now();
+    let report = campaign::run(&plan, &mut |news| {
+        match news {
+            News::Working {
+                subject,
+                seed,
+                progress,
+            } => bar.set_message(format!(
+                "{}, seed {seed}: {} operations in {} s ({} s in all)",
+                subject.name,
+                progress.operations,
+                progress.elapsed.as_secs(),
+                began.elapsed().as_secs()
+            )),
+            News::Over(run) => {
+                if !args.json {
+                    bar.suspend(|| println!("{}", in_a_line(run)));
+                }
+            }
+        }
+        bar.tick();
+        // Relaxed: a plain flag.
+        match stop.load(Ordering::Relaxed) {
+            true => Order::Stop,
+            false => Order::GoOn,
+        }
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    let json = serde_json::to_string_pretty(&report)
+        .map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
+    if args.json {
+        println!("{json}");
+    } else {
+        println!("\n{}", report.text());
+    }
+    if let Some(path) = &args.report {
+        std::fs::write(path, json).map_err(|why| {
+            Failure::failed(format!("{} can't be written: {why}", path.display()))
+        })?;
+    }
+    let mut failures = report.failures();
+    let held = |name: &&String| {
+        let row = report.rows.iter().find(|row| row.subject == **name);
+        row.is_none_or(|row| row.violations == 0)
+    };
+    let unbroken = args.must_break.iter().filter(held);
+    failures.extend(unbroken.map(|name| format!("{name} must break a rule, and broke none")));
+    match failures.first() {
+        None => Ok(()),
+        Some(first) => {
+            let more = match failures.len() {
+                1 => String::new(),
+                len => format!(" (and {} runs more)", len - 1),
+            };
+            Err(Failure::new(Exit::Wrong, format!("{first}{more}")))
+        }
+    }
+}
+
+fn bar(quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg}");
+    style.map_or(ProgressBar::hidden(), |style| {
+        ProgressBar::new_spinner().with_style(style)
+    })
+}
+
+fn in_a_line(run: &Run) -> String {
+    let end = match &run.violation {
+        Some(broken) => format!(
+            "BROKEN after {:.2} s, {} operations: {}",
+            broken.seconds, broken.operations, broken.what
+        ),
+        None if run.is_wrong() => "WRONG, without a broken rule".to_owned(),
+        None => "held".to_owned(),
+    };
+    format!(
+        "{:17} seed {:<4} {:>9} operations in {:>6.1} s  {end}",
+        run.subject, run.seed, run.operations, run.seconds
+    )
+}
+
+fn plan(args: &Args) -> Result<Plan, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|why| Failure::failed(format!("can't find this program again: {why}")))?;
+    let subjects = match args.binary.as_slice() {
+        [] => protocols(&args.protocol, &program)?,
+        binaries => binaries
+            .iter()
+            .map(|text| binary(text))
+            .collect::<Result<_, _>>()?,
+    };
+    check_delays(&args.delay)?;
+    if !args.dir.is_dir() {
+        return Err(Failure::failed(format!(
+            "{} isn't a directory",
+            args.dir.display()
+        )));
+    }
+    let nodesize = u32::try_from(args.nodesize)
+        .map_err(|_| Failure::usage(format!("node size {} is too large", args.nodesize)))?;
+    // Fails early, and with a sentence of its own.
+    crate::cli::options::parse(&args.options, false)?;
+    let mut plan = Plan::new(subjects, program, args.mix.clone());
+    plan.delays = args.delay.clone();
+    plan.seed = args.seed;
+    plan.seeds = match (args.seeds, args.time) {
+        (Some(seeds), _) => seeds,
+        (None, Some(_)) => u64::MAX,
+        (None, None) => plan.seeds,
+    };
+    plan.time = args.time;
+    plan.each = args.each;
+    plan.steps = args.ops;
+    plan.until_first = args.until_first;
+    plan.processes = args.procs;
+    plan.nodesize = nodesize;
+    plan.size_bytes = args.size;
+    plan.cache_bytes = args.cache;
+    plan.commit_secs = args.commit;
+    plan.options = args.options.clone();
+    plan.folder = args.dir.clone();
+    plan.keep = args.keep.clone();
+    plan.kernel &= !args.no_kernel;
+    Ok(plan)
+}
+
+/// Protocols of this very build.
+fn protocols(names: &[String], program: &Path) -> Result<Vec<Subject>, Failure> {
+    use crate::extent_buffer::Kind;
+    if !cfg!(feature = "race-lab") {
+        return Err(Failure::usage(format!(
+            "this build has only the protocol {}; name builds to compare with --binary \
+             NAME=PATH, or make one that has all: `cargo build --release --features race-lab`",
+            Kind::BUILD
+        )));
+    }
+    let kinds = match names {
+        [] => Kind::ALL.to_vec(),
+        names => {
+            let parsed: Result<Vec<Kind>, String> = names.iter().map(|name| name.parse()).collect();
+            parsed.map_err(Failure::usage)?
+        }
+    };
+    let subject = |kind: &Kind| Subject {
+        name: kind.name().to_owned(),
+        binary: program.to_owned(),
+        protocol: Some(kind.name().to_owned()),
+    };
+    Ok(kinds.iter().map(subject).collect())
+}
+
+fn binary(text: &str) -> Result<Subject, Failure> {
+    let Some((name, path)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+        return Err(Failure::usage(format!(
+            "--binary {text}: write NAME=PATH, as in owned=target/release/btrfuse"
+        )));
+    };
+    let binary =
+        std::path::absolute(path).map_err(|why| Failure::failed(format!("{path}: {why}")))?;
+    if !binary.is_file() {
+        return Err(Failure::usage(format!(
+            "--binary {text}: {path} isn't a program"
+        )));
+    }
+    Ok(Subject {
+        name: name.to_owned(),
+        binary,
+        protocol: None,
+    })
+}
+
+#[cfg(feature = "race-lab")]
+fn check_delays(delays: &[String]) -> Result<(), Failure> {
+    for text in delays {
+        text.parse::<crate::sync::race_point::Delay>()
+            .map_err(|why| Failure::usage(format!("--delay {text}: {why}")))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "race-lab"))]
+fn check_delays(delays: &[String]) -> Result<(), Failure> {
+    match delays.first() {
+        None => Ok(()),
+        Some(text) => Err(Failure::usage(format!(
+            "--delay {text}: only a build with `--features race-lab` has delay points"
+        ))),
+    }
+}

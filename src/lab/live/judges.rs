@@ -1,0 +1,140 @@
+//! Who judges an image after its run: `btrfs check`, the kernel, and the workload's memory.
+
+use super::mount::Mounted;
+use crate::lab::workload::conductor;
+use crate::lab::workload::judge::{Finding, Loss};
+use crate::lab::workload::spec::Record;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+/// What the judges say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Judgement {
+    /// What `btrfs check` complains of.
+    pub damage: Vec<String>,
+    /// Judges that weren't asked, and why.
+    pub not_asked: Vec<String>,
+    /// Who compared the files: the kernel, or our own mount.
+    pub read_by: String,
+    /// How many names of each kind of loss, and how many of those were durable.
+    pub losses: BTreeMap<Loss, Lost>,
+    /// Some of them, in words.
+    pub examples: Vec<String>,
+}
+
+/// Names that a user misses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// All of them; after a broken rule also what was done since the last commit.
+    pub names: u64,
+    /// Those that nothing had changed since a sync that succeeded.
+    pub promised: u64,
+}
+
+/// Findings that are told in words.
+const EXAMPLES: usize = 5;
+
+impl Judgement {
+    /// Nothing is wrong with the image itself.
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty()
+    }
+
+    /// Sums findings.
+    pub fn count(&mut self, findings: &[Finding]) {
+        for finding in findings {
+            let lost = self.losses.entry(finding.loss).or_default();
+            lost.names += 1;
+            lost.promised += u64::from(finding.promised);
+        }
+        let promised_first = findings.iter().filter(|f| f.promised);
+        let then = findings.iter().filter(|f| !f.promised);
+        let examples = promised_first.chain(then).take(EXAMPLES);
+        self.examples.extend(examples.map(ToString::to_string));
+    }
+}
+
+/// `btrfs check`, with data checksums.
+pub fn check(image: &Path, judgement: &mut Judgement) {
+    let output = Command::new("btrfs")
+        .args(["check", "--check-data-csum"])
+        .arg(image)
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => {
+            let words = format!("btrfs check: {error} (it is in the package btrfs-progs)");
+            return judgement.not_asked.push(words);
+        }
+    };
+    if output.status.success() {
+        return;
+    }
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let complaint = |line: &&str| !line.starts_with('[') && !line.trim().is_empty();
+    judgement.damage = words
+        .lines()
+        .filter(complaint)
+        .take(20)
+        .map(str::to_owned)
+        .collect();
+    judgement
+        .damage
+        .push(format!("btrfs check ended with {}", output.status));
+}
+
+/// Mounts the image read-only, by the kernel or by `fallback`, and compares.
+pub fn compare(
+    image: &Path,
+    dir: &Path,
+    record: &Record,
+    kernel: bool,
+    fallback: &Path,
+    judgement: &mut Judgement,
+) -> anyhow::Result<()> {
+    if kernel {
+        let mounted = Command::new("mount")
+            .args(["-t", "btrfs", "-o", "loop,ro,noatime"])
+            .args([image, dir])
+            .output()?;
+        if mounted.status.success() {
+            let findings = conductor::judge(record, dir);
+            let unmounted = Command::new("umount").arg(dir).output()?;
+            anyhow::ensure!(
+                unmounted.status.success(),
+                "can't unmount {}: {}",
+                dir.display(),
+                String::from_utf8_lossy(&unmounted.stderr).trim()
+            );
+            judgement.read_by = "the kernel".into();
+            judgement.count(&findings?);
+            return Ok(());
+        }
+        let why = String::from_utf8_lossy(&mounted.stderr).trim().to_owned();
+        judgement
+            .damage
+            .push(format!("the kernel refuses to mount it: {why}"));
+    } else {
+        judgement
+            .not_asked
+            .push("the kernel: only root can mount with it".into());
+    }
+    let log = image.with_extension("judge.log");
+    let mounted = match Mounted::new(fallback, image, dir, &log, "ro") {
+        Ok(mounted) => mounted,
+        Err(error) => {
+            judgement
+                .damage
+                .push(format!("we refuse to mount it: {error:#}"));
+            judgement.read_by = "nobody".into();
+            return Ok(());
+        }
+    };
+    let findings = conductor::judge(record, dir);
+    judgement.read_by = "btrfuse".into();
+    judgement.count(&findings?);
+    mounted.unmount().map_err(anyhow::Error::msg)?;
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! The race on live mounts: builds or protocols side by side under the same workload.
+//!
+//! * [`plan`]: who is compared, how, and what a run is made of.
+//! * [`mount`]: a daemon in a process of its own, and its log.
+//! * [`run`]: one image from mkfs to the judges.
+//! * [`judges`]: `btrfs check`, the kernel, and the workload's memory of what was written.
+//! * [`campaign`]: the same seeds for all, interleaved, until time or patience is over.
+//! * [`report`]: sums, medians, survival curves.
+
+pub mod campaign;
+pub mod judges;
+pub mod mount;
+pub mod plan;
+pub mod report;
+pub mod run;
