@@ -44,6 +44,7 @@ impl Filesystem {
             if rest != SetAttr::default() {
                 self.change(&inode, &rest)?;
             }
+            self.after_change();
         }
         Ok(self.attr_of(&inode))
     }
@@ -181,6 +182,8 @@ impl Filesystem {
             let mut meta = inode.meta.lock();
             meta.atime = now;
             self.mark_dirty(inode, &mut meta, ticket);
+            drop(meta);
+            self.help_writer();
         }
     }
 }

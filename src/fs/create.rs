@@ -75,7 +75,7 @@ impl Filesystem {
         };
         match self.make(caller, parent, name, &birth) {
             Ok(inode) => {
-                self.home.table.pin(&inode, 1);
+                self.home.table.open(&inode);
                 Ok(self.hand_out(&inode))
             }
             Err(Error::Exists) if flags & libc::O_EXCL == 0 => {
@@ -182,7 +182,7 @@ impl Filesystem {
             orphan::add(&self.ctx, trans, &dir.root, objectid)?;
             self.give_birth(trans, &dir, objectid, embryo, None)
         })?;
-        self.home.table.pin(&inode, 1);
+        self.home.table.open(&inode);
         Ok(self.hand_out(&inode))
     }
 

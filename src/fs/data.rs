@@ -41,13 +41,15 @@ impl Filesystem {
             };
             self.setattr(&super::Caller::default(), node, &changes)?;
         }
-        self.home.table.pin(&inode, 1);
+        self.home.table.open(&inode);
         Ok(())
     }
 
     /// The end of one [`Filesystem::open`].
     pub fn release(&self, node: NodeId) {
-        self.forget(node, 1);
+        if let Some(identity) = self.ids.identity_of(node) {
+            self.let_go(self.home.table.close(identity));
+        }
         self.after_change();
     }
 

@@ -22,7 +22,7 @@ pub struct DirtyTicket {
 }
 
 /// More dirty inodes than this are written before the next commit.
-const DIRTY_INODES_MAX: usize = 8192;
+pub(in crate::fs) const DIRTY_INODES_MAX: usize = 8192;
 
 /// See the module.
 pub(in crate::fs) struct DelayedItems {

@@ -59,6 +59,11 @@ impl Filesystem {
         &self.ctx
     }
 
+    /// How many inodes are in memory, for tests and tools.
+    pub fn inodes_in_memory(&self) -> usize {
+        self.home.table.len()
+    }
+
     /// What the node id stands for; `Stale` for one that was never given out.
     pub(in crate::fs) fn node(&self, node: NodeId) -> Result<Node> {
         match self.ids.identity_of(node).ok_or(Error::Stale)? {
@@ -91,30 +96,24 @@ impl Filesystem {
             subvol: root.objectid,
             objectid,
         };
-        if let Some(inode) = self.home.table.get(identity) {
-            return Ok(inode);
-        }
-        let _alone = self.home.table.lock_loading(identity);
-        if let Some(inode) = self.home.table.get(identity) {
-            return Ok(inode);
-        }
-        let key = Key {
-            objectid,
-            kind: kind::INODE_ITEM,
-            offset: 0,
-        };
-        let meta = self
-            .ctx
-            .get_with(root, &key, |bytes| {
-                InodeItem::read(bytes).map(InodeMeta::from_item)
-            })?
-            .flatten()
-            .ok_or(Error::NotFound)?;
-        if meta.nlink == 0 {
-            return Err(Error::NotFound);
-        }
-        let inode = Arc::new(Inode::new(root.clone(), objectid, meta, &self.home)?);
-        Ok(self.home.table.insert(inode))
+        self.home.table.get_or_read(identity, || {
+            let key = Key {
+                objectid,
+                kind: kind::INODE_ITEM,
+                offset: 0,
+            };
+            let meta = self
+                .ctx
+                .get_with(root, &key, |bytes| {
+                    InodeItem::read(bytes).map(InodeMeta::from_item)
+                })?
+                .flatten()
+                .ok_or(Error::NotFound)?;
+            if meta.nlink == 0 {
+                return Err(Error::NotFound);
+            }
+            Inode::new(root.clone(), objectid, meta, &self.home)
+        })
     }
 
     /// The root directory of a subvolume.
@@ -190,8 +189,13 @@ impl Filesystem {
 
     /// Counts one more lookup by the kernel and shows the inode to it.
     pub(in crate::fs) fn hand_out(&self, inode: &Arc<Inode>) -> Attr {
-        self.home.table.pin(inode, 1);
-        self.attr_of(inode)
+        self.home.table.count_lookup(inode);
+        let attr = self.attr_of(inode);
+        if attr.nlink == 0 {
+            // Whoever took its last link may not have seen this lookup.
+            self.home.table.unlinked(inode);
+        }
+        attr
     }
 
     /// `Err` when nothing may be written: the mount, or this subvolume.
@@ -261,6 +265,20 @@ impl Filesystem {
         ticket: DirtyTicket,
     ) {
         self.delayed.mark(inode, meta, ticket);
+    }
+
+    /// Called at the end of an operation, without locks: writes some inode items when more wait
+    /// than memory should hold until the next commit.
+    pub(in crate::fs) fn help_writer(&self) {
+        if !self.delayed.is_crowded() {
+            return;
+        }
+        let written = self
+            .reserve(1, Steal::Yes)
+            .and_then(|reservation| self.with_trans(reservation, |_| Ok(())));
+        if let Err(error) = written {
+            log::debug!("writing inode items early: {error}");
+        }
     }
 
     /// Joins and edits. An error leaves half an edit behind, so it aborts the transaction:

@@ -103,6 +103,9 @@ impl Filesystem {
             self.mark_dirty(&dir, &mut meta, dir_ticket);
             Ok(())
         })?;
+        if links == 0 {
+            self.home.table.linked(&inode);
+        }
         let attr = self.hand_out(&inode);
         drop((names, dir_names));
         self.after_change();
@@ -126,7 +129,7 @@ impl Filesystem {
             want_removable(&dir, Some(&inode))?;
             let _inode_names = inode.names.write();
             self.remove_name(&dir, inode.clone(), name)?;
-            if inode.meta.lock().nlink == 0 && Arc::strong_count(&inode) == 1 {
+            if inode.meta.lock().nlink == 0 && !self.home.table.unlinked(&inode) {
                 file::discard_delayed(self, &inode);
             }
         }
@@ -260,7 +263,10 @@ impl Filesystem {
         }
         orphan::add(&self.ctx, trans, &inode.root, inode.objectid)?;
         // Not left to the commit: the inode would have to stay in memory until then.
-        self.delayed.write_now(trans, &inode, &mut meta)
+        self.delayed.write_now(trans, &inode, &mut meta)?;
+        drop(meta);
+        self.home.table.unlinked(&inode);
+        Ok(())
     }
 
     /// Removes the entry of a subvolume that isn't there. It has no reference, so the listing

@@ -44,17 +44,16 @@ impl Filesystem {
     /// The kernel gives back `n` lookups of the node.
     pub fn forget(&self, node: NodeId, n: u64) {
         if let Some(identity) = self.ids.identity_of(node) {
-            self.let_go(identity, n);
+            self.let_go(self.home.table.forget(identity, n));
         }
     }
 
-    /// Counts less references. An unlinked inode that nobody can reach any more has no use for
-    /// the data that still waits in memory.
-    pub(in crate::fs) fn let_go(&self, identity: Identity, n: u64) {
-        let Some(inode) = self.home.table.unpin(identity, n) else {
-            return;
-        };
-        if inode.meta.lock().nlink == 0 {
+    /// The table holds the inode no longer. An unlinked one that nobody can reach any more has no
+    /// use for the data that still waits in memory.
+    pub(in crate::fs) fn let_go(&self, inode: Option<Arc<Inode>>) {
+        if let Some(inode) = inode
+            && inode.meta.lock().nlink == 0
+        {
             file::discard_delayed(self, &inode);
         }
     }

@@ -31,7 +31,7 @@ use crate::volume::{BlockDevice, Volume};
 use std::time::Duration;
 
 /// File content in memory that has no extents yet, over all files.
-const DELAYED_DATA_MAX: u64 = 64 * MIB;
+pub(in crate::fs) const DELAYED_DATA_MAX: u64 = 64 * MIB;
 
 /// The threads of a mount.
 pub(in crate::fs) struct Background {
@@ -75,7 +75,7 @@ impl Filesystem {
             extended_refs: incompat & FEATURE_INCOMPAT_EXTENDED_IREF != 0,
         };
         let home = Arc::new(Home {
-            table: InodeTable::new(),
+            table: InodeTable::new(options.inodes_cached),
             evictions: Evictions::new(),
         });
         let mut fs = Self {
@@ -134,7 +134,7 @@ impl Filesystem {
         if self.read_only.is_none() && self.ctx.transactions.check().is_ok() {
             result = self.settle_everything();
         } else {
-            drop(self.home.table.unpin_all());
+            drop(self.home.table.let_all_go());
         }
         let closed = self.engine.shutdown();
         if self.read_only.is_some() {
@@ -144,7 +144,7 @@ impl Filesystem {
     }
 
     fn settle_everything(&self) -> Result<()> {
-        for inode in self.home.table.unpin_all() {
+        for inode in self.home.table.let_all_go() {
             if inode.meta.lock().nlink == 0 {
                 file::discard_delayed(self, &inode);
             }
@@ -228,6 +228,7 @@ impl Filesystem {
             return;
         }
         self.help_cleaner();
+        self.help_writer();
         if let Err(error) = self.engine.committer.throttle() {
             log::debug!("throttling: {error}");
         }

@@ -28,6 +28,8 @@ pub struct MountOptions {
     pub commit_interval_secs: u64,
     /// The bound of the tree block cache.
     pub metadata_cache_bytes: u64,
+    /// Inodes that stay in memory for having been used lately.
+    pub inodes_cached: usize,
     /// Show the last commit instead of replaying the log of later fsyncs; read-only mounts.
     pub nologreplay: bool,
     /// When reads move access times.
@@ -52,6 +54,7 @@ impl Default for MountOptions {
             subvolid: None,
             commit_interval_secs: 30,
             metadata_cache_bytes: 64 * MIB,
+            inodes_cached: 16384,
             nologreplay: false,
             atime: AtimeMode::Relatime,
             discard: false,

@@ -171,7 +171,7 @@ impl Filesystem {
             subvol: root.objectid,
             objectid,
         };
-        if self.home.table.get(identity).is_some() {
+        if self.home.table.is_live(identity) {
             return Ok(());
         }
         let item = Key::new(objectid, kind::INODE_ITEM, 0);
@@ -239,7 +239,7 @@ impl Filesystem {
                 subvol: root.objectid,
                 objectid: key.offset,
             };
-            if self.home.table.get(identity).is_some() {
+            if self.home.table.is_live(identity) {
                 // Unlinked since the mount, and still in use.
                 continue;
             }

@@ -53,7 +53,7 @@ impl Filesystem {
             Node::Stub(_) => 0,
             Node::Inode(inode) => {
                 inode.want_dir()?;
-                self.home.table.pin(&inode, 1);
+                self.home.table.open(&inode);
                 self.listing_end(&inode)?
             }
         };
@@ -107,7 +107,7 @@ impl Filesystem {
             let attr = self.hand_out(&inode);
             let taken = sink(entry, Some(&attr));
             if !taken {
-                self.let_go(inode.identity(), 1);
+                self.let_go(self.home.table.forget(inode.identity(), 1));
             }
             Ok(taken)
         })

@@ -5,11 +5,11 @@ use super::*;
 use crate::allocator::Steal;
 use crate::commit::mkfs::{self, MkfsOptions};
 use crate::ondisk::{INODE_RO_VERITY, InodeItem, InodeRef, Key, ids, kind};
-use crate::sync::{Arc, thread};
+use crate::sync::Arc;
 use crate::transaction::TransHandle;
 use crate::volume::{BlockDevice, MemoryDevice};
+use inode::{Inode, InodeMeta};
 use node_id::Identity;
-use std::time::Duration;
 
 const CALLER: Caller = Caller {
     uid: 0,
@@ -199,22 +199,32 @@ fn inodes_are_not_loaded_from_the_past() {
     let dir = mkdir(&fs, NodeId::ROOT, b"dir");
     fs.sync().unwrap();
     fs.forget(dir.node, 1);
-    let loading = fs.home.table.lock_loading(Identity::Inode {
-        subvol: ids::FS_TREE_OBJECTID,
-        objectid: dir.objectid,
-    });
-    let seen = thread::scope(|scope| {
-        let loader = scope.spawn(|| fs.getattr(dir.node).unwrap().uid);
-        // Long enough for a loader that doesn't wait.
-        thread::sleep(Duration::from_millis(100));
-        tamper(&fs, |trans, root| {
-            let key = Key::new(dir.objectid, kind::INODE_ITEM, 0);
-            let change = |bytes: &mut [u8]| InodeItem::read_mut(bytes).unwrap().uid.set(7);
-            fs.ctx.modify(trans, root, &key, change).map(drop)
-        });
-        drop(loading);
-        loader.join().unwrap()
-    });
+    let nobody_holds_it = || drop(fs.home.table.let_all_go());
+    nobody_holds_it();
+    let (subvol, objectid) = (ids::FS_TREE_OBJECTID, dir.objectid);
+    let root = fs.ctx.roots.get(&fs.ctx, subvol).unwrap();
+    let reads = std::cell::Cell::new(0);
+    let read = || {
+        let key = Key::new(objectid, kind::INODE_ITEM, 0);
+        let item = |bytes: &[u8]| InodeItem::read(bytes).map(InodeMeta::from_item);
+        let meta = fs.ctx.get_with(&root, &key, item)?.flatten().unwrap();
+        reads.set(reads.get() + 1);
+        if reads.get() == 1 {
+            let change = SetAttr {
+                uid: Some(7),
+                ..SetAttr::default()
+            };
+            fs.setattr(&CALLER, dir.node, &change)?;
+            fs.sync()?;
+            nobody_holds_it();
+        }
+        Inode::new(root.clone(), objectid, meta, &fs.home)
+    };
+    let identity = Identity::Inode { subvol, objectid };
+    let loaded = fs.home.table.get_or_read(identity, read).unwrap();
+    let seen = loaded.meta.lock().uid;
+    assert_eq!(reads.get(), 2);
+    drop(loaded);
     assert_eq!(seen, 7);
     fs.unmount().unwrap();
 }

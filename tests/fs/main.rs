@@ -4,6 +4,7 @@
 mod golden;
 mod limits;
 mod meaning;
+mod memory;
 mod operations;
 mod side_by_side;
 mod stories;

@@ -8,10 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-fn busy(image: &Path) -> Arc<Filesystem> {
+const MANY: usize = 16384;
+
+fn busy(image: &Path, inodes_cached: usize) -> Arc<Filesystem> {
     let options = MountOptions {
         subvolid: Some(5),
         commit_interval_secs: 1,
+        inodes_cached,
         ..MountOptions::default()
     };
     mounted(image, &options)
@@ -82,8 +85,8 @@ fn brawl(fs: &Filesystem, seed: u64, steps: usize) {
     }
 }
 
-fn brawl_and_stories(image: &Image, seed: u64, steps: usize) {
-    let fs = busy(image.path());
+fn brawl_and_stories(image: &Image, inodes_cached: usize, seed: u64, steps: usize) {
+    let fs = busy(image.path(), inodes_cached);
     for index in 0..3 {
         let name = format!("shared-{index}");
         fs.mkdir(&CALLER, NodeId::ROOT, name.as_bytes(), 0o755)
@@ -125,10 +128,16 @@ fn brawl_and_stories(image: &Image, seed: u64, steps: usize) {
 
 #[test]
 fn threads_do_not_get_in_each_others_way() {
-    brawl_and_stories(&Image::mkfs_btrfs(400, &[]), 1, 1200);
+    brawl_and_stories(&Image::mkfs_btrfs(400, &[]), MANY, 1, 1200);
 }
 
 #[test]
 fn threads_on_small_nodes_do_not_get_in_each_others_way() {
-    brawl_and_stories(&Image::mkfs_btrfs(400, &["-n", "4096"]), 2, 1200);
+    brawl_and_stories(&Image::mkfs_btrfs(400, &["-n", "4096"]), MANY, 2, 1200);
+}
+
+/// Inodes leave memory and are read again all the time, also while others change them.
+#[test]
+fn threads_with_hardly_an_inode_in_memory_do_not_get_in_each_others_way() {
+    brawl_and_stories(&Image::mkfs_btrfs(400, &[]), 1, 3, 1200);
 }

@@ -30,7 +30,7 @@ pub use copy::copy_file_range;
 pub use data::{FileData, delayed_bytes, take_error};
 pub use fallocate::fallocate;
 pub use flush::flush_inode;
-pub use queue::{DelayedData, flush_all};
+pub use queue::{DelayedData, INODES_MAX as DELAYED_INODES_MAX, flush_all};
 pub use read::read;
 pub use seek::seek;
 pub use shrink::drop_items_from;

@@ -16,7 +16,7 @@ use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
 
 /// Inodes that may gather at once: each holds a reservation.
-const INODES_MAX: usize = 4096;
+pub const INODES_MAX: usize = 4096;
 
 /// The mount's delayed content.
 pub struct DelayedData {
