@@ -43,7 +43,7 @@ impl fuser::Filesystem for Adapter {
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         let _ = self.guard.run("forget", || {
-            self.late.forget(ino.0);
+            self.late.forget_inode(ino.0);
             self.fs.forget(node(ino), nlookup);
             Ok(())
         });
@@ -236,7 +236,7 @@ impl fuser::Filesystem for Adapter {
                     &TTL,
                     &shown,
                     Generation(attr.generation),
-                    FileHandle(0),
+                    FileHandle(self.late.handle()),
                     keep,
                 );
             }
@@ -246,7 +246,10 @@ impl fuser::Filesystem for Adapter {
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match self.guard.run("open", || self.fs.open(node(ino), flags.0)) {
-            Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
+            Ok(()) => {
+                let handle = FileHandle(self.late.handle());
+                reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE);
+            }
             Err(errno) => reply.error(errno),
         }
     }
@@ -331,12 +334,11 @@ impl fuser::Filesystem for Adapter {
         answer::done(reply, self.guard.run("flush", || self.fs.flush(node(ino))));
     }
 
-    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        answer::done(
-            reply,
-            self.guard
-                .run("fsync", || self.fs.fsync(node(ino), datasync)),
-        );
+    fn fsync(&self, _: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let done = self
+            .guard
+            .run("fsync", || self.fs.fsync(node(ino), datasync));
+        answer::done(reply, self.late.fsync(ino.0, fh.0, done));
     }
 
     fn fsyncdir(

@@ -5,11 +5,15 @@
 //! would go on forever. So the inode is marked and its attributes are taken from the kernel:
 //! before the next write(2) the kernel asks for them through the open file, which it does for
 //! nothing else, and is answered with the error.
+//!
+//! What fails even later, between our memory and the device, is known to us alone. The next
+//! fsync(2) tells it, and so does the next one through each other descriptor that was open then,
+//! as the kernel does for errors that it has seen itself.
 
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, mpsc, thread};
 use fuser::{Errno, INodeNo, Notifier};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The marked inodes, and the way to make the kernel ask.
 #[derive(Debug, Default)]
@@ -18,6 +22,18 @@ pub struct LateErrors {
     /// How many are marked, so that nobody takes the lock when none is.
     count: AtomicUsize,
     asker: Mutex<Option<mpsc::Sender<u64>>>,
+    /// The number of the last open file.
+    opened: AtomicU64,
+    lost: Mutex<HashMap<u64, Lost>>,
+}
+
+/// What an fsync told, and who else is to hear it.
+#[derive(Debug)]
+struct Lost {
+    code: i32,
+    /// The newest file handle that was open then.
+    newest: u64,
+    told: HashSet<u64>,
 }
 
 impl LateErrors {
@@ -68,8 +84,45 @@ impl LateErrors {
         Some(Errno::from_i32(code))
     }
 
-    /// The inode is gone, or the error was told.
-    pub fn forget(&self, node: u64) {
+    /// A number for a newly opened file.
+    pub fn handle(&self) -> u64 {
+        // Relaxed: only uniqueness and order matter.
+        self.opened.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The answer to an fsync through the file `handle`, from the engine's.
+    pub fn fsync(&self, node: u64, handle: u64, done: Result<(), Errno>) -> Result<(), Errno> {
+        let mut lost = self.lost.lock();
+        match done {
+            Ok(()) => {
+                let Some(lost) = lost.get_mut(&node) else {
+                    return Ok(());
+                };
+                if handle > lost.newest || !lost.told.insert(handle) {
+                    return Ok(());
+                }
+                Err(Errno::from_i32(lost.code))
+            }
+            Err(errno) => {
+                let news = Lost {
+                    code: errno.code(),
+                    newest: self.opened.load(Ordering::Relaxed),
+                    told: HashSet::from([handle]),
+                };
+                lost.insert(node, news);
+                Err(errno)
+            }
+        }
+    }
+
+    /// The kernel has forgotten the inode: nobody has it open.
+    pub fn forget_inode(&self, node: u64) {
+        self.forget(node);
+        self.lost.lock().remove(&node);
+    }
+
+    /// The error was told, or doesn't hold any more.
+    fn forget(&self, node: u64) {
         // Acquire: pairs with the Release in `mark`.
         if self.count.load(Ordering::Acquire) != 0 {
             let mut marked = self.marked.lock();
@@ -93,6 +146,25 @@ mod tests {
         assert!(late.check(8, || false).is_none());
         assert!(late.check(7, || true).is_none());
         assert!(late.check(7, || false).is_none());
+    }
+
+    #[test]
+    fn every_open_file_hears_once_of_lost_content() {
+        let late = LateErrors::default();
+        let (first, second) = (late.handle(), late.handle());
+        let fsync = |handle, done| late.fsync(7, handle, done).map_err(|errno| errno.code());
+        assert_eq!(fsync(first, Ok(())), Ok(()));
+        assert_eq!(fsync(first, Err(Errno::EIO)), Err(libc::EIO));
+        assert_eq!(fsync(first, Ok(())), Ok(()));
+        let third = late.handle();
+        assert_eq!(fsync(third, Ok(())), Ok(()));
+        assert!(late.fsync(8, second, Ok(())).is_ok(), "another file");
+        assert_eq!(fsync(second, Ok(())), Err(libc::EIO));
+        assert_eq!(fsync(second, Ok(())), Ok(()));
+        assert_eq!(fsync(second, Err(Errno::ENOSPC)), Err(libc::ENOSPC));
+        assert_eq!(fsync(third, Ok(())), Err(libc::ENOSPC));
+        late.forget_inode(7);
+        assert_eq!(fsync(first, Ok(())), Ok(()));
     }
 
     #[test]
