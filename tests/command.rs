@@ -126,6 +126,39 @@ umount m
     btrfs_check(image.path());
 }
 
+/// Nobody waits for the daemon, but whoever opens the image does.
+#[test]
+fn the_image_cannot_be_opened_before_the_last_commit_is_over() {
+    let image = Image::mkfs_btrfs(600, &[]);
+    passes(
+        image.path(),
+        r#"
+for way in "umount -i" "fusermount3 -u"; do
+    code 0 "$BTRFUSE" mount --log log "$IMAGE" m
+    mkdir m/d
+    (cd m/d; for i in $(seq 5000); do echo $i >$i; done)
+    head -c 50000000 /dev/urandom >m/big
+    $way m
+    # The daemon hears of it a moment later than we do.
+    for i in $(seq 100); do
+        ! grep -q "unmounted" log && ! grep -q "LEASE.*:$(stat -c %i "$IMAGE") " /proc/locks || break
+        sleep 0.01
+    done
+    btrfs check "$IMAGE" >check 2>&1 || fail "$way: $(cat check)"
+    flock --nonblock --exclusive "$IMAGE" true || fail "$way: opened while the daemon had it"
+    code 0 "$BTRFUSE" mount -o ro --log log "$IMAGE" m
+    [ "$(ls m/d | wc -l)" = 5000 ] && [ "$(stat -c %s m/big)" = 50000000 ] || fail "$way: lost"
+    code 0 "$BTRFUSE" umount m
+    code 0 "$BTRFUSE" mount --log log "$IMAGE" m
+    rm -r m/d m/big
+    code 0 "$BTRFUSE" umount m
+    rm log
+done
+"#,
+    );
+    btrfs_check(image.path());
+}
+
 #[test]
 fn a_user_mounts_syncs_and_unmounts_without_root() {
     let image = Image::mkfs_btrfs(300, &[]);

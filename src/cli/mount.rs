@@ -12,7 +12,7 @@ use crate::fs::{AtimeMode, Filesystem, MountOptions};
 use crate::fuse::control::Watchers;
 use crate::fuse::{Access, Adapter, Point, Session, default_threads};
 use crate::sync::Arc;
-use crate::volume::{BlockDevice, FileDevice};
+use crate::volume::FileDevice;
 use rustix::mount::MountFlags;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -195,7 +195,13 @@ fn live(plan: Plan, mut starter: Starter) -> Result<(), Failure> {
         starter.note(note);
     }
     let started = begin(&plan, &mut starter);
-    let (fs, watchers, session, ending) = match started {
+    let Parts {
+        device,
+        fs,
+        watchers,
+        session,
+        ending,
+    } = match started {
         Ok(parts) => parts,
         Err(failure) => {
             starter.fail(&failure);
@@ -221,10 +227,13 @@ fn live(plan: Plan, mut starter: Starter) -> Result<(), Failure> {
     starter.ready();
     let served = session.serve();
     ending.disarm();
+    // Before all else: whoever unmounted without waiting for us may open the image any moment.
+    device.hold_others_back();
     if plan.register {
         utab::forget(&plan.dir, 0);
     }
     let outcome = end(fs, served);
+    drop(device);
     match &outcome {
         Ok(()) => log::info!("{} unmounted", plan.image.display()),
         // In the foreground the command itself says it.
@@ -235,7 +244,14 @@ fn live(plan: Plan, mut starter: Starter) -> Result<(), Failure> {
     outcome.map_err(|words| Failure::new(Exit::LastCommit, words).at(plan.image.display()))
 }
 
-type Parts = (Arc<Filesystem>, Arc<Watchers>, Session, signals::Ending);
+/// What a started mount consists of.
+struct Parts {
+    device: Arc<FileDevice>,
+    fs: Arc<Filesystem>,
+    watchers: Arc<Watchers>,
+    session: Session,
+    ending: signals::Ending,
+}
 
 fn begin(plan: &Plan, starter: &mut Starter) -> Result<Parts, Failure> {
     let options = &plan.options;
@@ -245,7 +261,6 @@ fn begin(plan: &Plan, starter: &mut Starter) -> Result<Parts, Failure> {
         &engine_options(options, plan.protocol),
     )
     .map_err(|error| signature::explain(error, &*device).at(plan.image.display()))?;
-    drop(device);
     let refused = fs.read_only_reason();
     if let Some(reason) = refused.as_ref().filter(|_| !options.read_only) {
         starter.note(&format!(
@@ -279,11 +294,26 @@ fn begin(plan: &Plan, starter: &mut Starter) -> Result<Parts, Failure> {
             return Err(failure);
         }
     };
-    let ending = signals::watch(session.unmounter(), Arc::downgrade(&fs))?;
-    Ok((fs, watchers, session, ending))
+    let unmounter = session.unmounter();
+    match signals::watch(unmounter.clone(), Arc::downgrade(&fs)) {
+        Ok(ending) => Ok(Parts {
+            device,
+            fs,
+            watchers,
+            session,
+            ending,
+        }),
+        Err(failure) => {
+            // Nobody would serve it.
+            let _ = unmounter.detach();
+            drop(session);
+            let _ = fs.unmount();
+            Err(failure)
+        }
+    }
 }
 
-fn open_device(image: &Path, read_only: bool) -> Result<Arc<dyn BlockDevice>, Failure> {
+fn open_device(image: &Path, read_only: bool) -> Result<Arc<FileDevice>, Failure> {
     match FileDevice::open(image, read_only) {
         Ok(device) => Ok(Arc::new(device)),
         Err(error) => {

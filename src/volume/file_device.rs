@@ -120,6 +120,16 @@ impl FileDevice {
         Ok(())
     }
 
+    /// Makes others who open the image from now on wait until this device is dropped, where the
+    /// host can do that: see `lease.rs`.
+    pub fn hold_others_back(&self) {
+        if !self.read_only
+            && let Err(why) = super::lease::take(&self.file)
+        {
+            log::debug!("{}: no lease: {why}", self.path.display());
+        }
+    }
+
     /// The path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path

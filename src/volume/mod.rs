@@ -8,6 +8,7 @@ mod device;
 mod faulty_device;
 mod file_device;
 mod image_lock;
+mod lease;
 mod member;
 mod memory_device;
 mod stripes;
