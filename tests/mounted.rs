@@ -4,6 +4,7 @@
 use btrfuse_test_support::{
     BtrfuseMount, Image, LoopMount, Story, btrfs_check, btrfuse_binary, run, run_any, temp_dir,
 };
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -109,6 +110,45 @@ fn signals_unmount_and_the_exit_is_the_durable_end() {
         assert!(status.success(), "{signal:?}: {status}\n{log}");
         judge_now(&image, &[("a", "before the signal")]);
     }
+}
+
+/// A program doesn't let go: the first signal commits and detaches, the second ends it.
+#[test]
+fn signals_end_a_mount_that_is_in_use() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::read_write(image.path());
+    fs::write(mount.path().join("a"), "before the signal").expect("a writable mount");
+    let mut open = File::create(mount.path().join("b")).expect("a writable mount");
+    open.write_all(b"not closed").expect("a writable mount");
+    kill_process(pid(&mount), Signal::TERM).expect("our own child");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while fs::read_dir(mount.path()).expect("a folder").count() > 0 {
+        assert!(Instant::now() < deadline, "not detached");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill_process(pid(&mount), Signal::TERM).expect("our own child");
+    let (status, log) = mount.wait_for_end();
+    assert!(status.success(), "{status}\n{log}");
+    assert!(
+        open.write_all(b"more")
+            .and_then(|()| open.sync_all())
+            .is_err()
+    );
+    judge_now(&image, &[("a", "before the signal"), ("b", "not closed")]);
+}
+
+/// Detached, the mount goes on for who uses it, and ends with the last of them.
+#[test]
+fn a_lazily_unmounted_mount_ends_with_its_last_user() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::read_write(image.path());
+    let mut open = File::create(mount.path().join("a")).expect("a writable mount");
+    unmount(mount.path(), UnmountFlags::DETACH).expect("our own mount");
+    open.write_all(b"after the umount").expect("an open file");
+    drop(open);
+    let (status, log) = mount.wait_for_end();
+    assert!(status.success(), "{status}\n{log}");
+    judge_now(&image, &[("a", "after the umount")]);
 }
 
 #[test]
