@@ -112,6 +112,11 @@ fn options(args: &Args) -> Result<MkfsOptions, Failure> {
         features,
         force: args.force,
         fsid: args.uuid,
+        // Whoever makes an image without root has to be able to write to it.
+        owner: (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        ),
     };
     mkfs::judge_options(&options).map_err(|error| Failure::usage(error.to_string()))?;
     Ok(options)

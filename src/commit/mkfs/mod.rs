@@ -42,6 +42,8 @@ pub struct MkfsOptions {
     pub force: bool,
     /// The filesystem's id; random where `None`.
     pub fsid: Option<Uuid>,
+    /// User and group of the top directory.
+    pub owner: (u32, u32),
 }
 
 impl Default for MkfsOptions {
@@ -54,6 +56,7 @@ impl Default for MkfsOptions {
             features: Features::default(),
             force: false,
             fsid: None,
+            owner: (0, 0),
         }
     }
 }

@@ -137,7 +137,8 @@ fn grow(
         let items = match objectid {
             ids::CHUNK_TREE_OBJECTID => chunk_items(layout, options, identity),
             ids::DEV_TREE_OBJECTID => dev_items(layout, identity),
-            ids::FS_TREE_OBJECTID | ids::DATA_RELOC_TREE_OBJECTID => directory_items(identity),
+            ids::FS_TREE_OBJECTID => directory_items(identity, options.owner),
+            ids::DATA_RELOC_TREE_OBJECTID => directory_items(identity, (0, 0)),
             ids::UUID_TREE_OBJECTID => uuid_items(identity),
             ids::FREE_SPACE_TREE_OBJECTID => free_space_items(layout, &used),
             ids::BLOCK_GROUP_TREE_OBJECTID => block_group_items(layout, &used),
@@ -225,12 +226,15 @@ fn directory_inode(identity: &Identity) -> InodeItem {
 }
 
 /// A tree with nothing but its root directory, whose parent is itself.
-fn directory_items(identity: &Identity) -> Items {
+fn directory_items(identity: &Identity, (uid, gid): (u32, u32)) -> Items {
     let dir = ids::FIRST_FREE_OBJECTID;
+    let mut inode = directory_inode(identity);
+    inode.uid.set(uid);
+    inode.gid.set(gid);
     vec![
         (
             Key::new(dir, kind::INODE_ITEM, 0),
-            directory_inode(identity).as_bytes().to_vec(),
+            inode.as_bytes().to_vec(),
         ),
         (
             Key::new(dir, kind::INODE_REF, dir),
