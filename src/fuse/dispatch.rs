@@ -29,10 +29,8 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self
-            .guard
-            .run("lookup", || self.fs.lookup(node(parent), name.as_bytes()))
-        {
+        let look = || self.fs.lookup(node(parent), name.as_bytes());
+        match self.guard.run("lookup", look) {
             Err(errno) if errno.code() == libc::ENOENT && name != "." => {
                 // Node 0 with a lifetime: the kernel remembers that the name is free.
                 reply.entry(&TTL, &convert::no_attr(0, FileKind::Regular), Generation(0));
