@@ -1,10 +1,10 @@
-//! Very many small files, made, renamed and removed by several threads: what a mount's memory
+//! Very many small files, made, renamed and removed by several processes: what a mount's memory
 //! is judged by.
 
 use rustix::fs::{Mode, OFlags};
 use std::path::{Path, PathBuf};
 
-/// What a thread does with its files.
+/// What a process does with its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Makes them, a tenth of them with a few bytes.
@@ -15,39 +15,49 @@ pub enum Phase {
     Delete,
 }
 
+impl Phase {
+    /// As `Debug` prints it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Create, Self::Rename, Self::Delete]
+            .into_iter()
+            .find(|phase| format!("{phase:?}") == name)
+    }
+}
+
 const FOLDER_FILES: u64 = 2000;
 
-fn folder(base: &Path, thread: u64, moved: bool, file: u64) -> PathBuf {
+fn folder(base: &Path, process: u64, moved: bool, file: u64) -> PathBuf {
     let kind = if moved { "moved" } else { "made" };
-    base.join(format!("many-{thread}"))
+    base.join(format!("many-{process}"))
         .join(format!("{kind}-{}", file / FOLDER_FILES))
 }
 
-fn before(base: &Path, thread: u64, file: u64) -> PathBuf {
-    folder(base, thread, false, file).join(format!("file-{file:07}"))
+fn before(base: &Path, process: u64, file: u64) -> PathBuf {
+    folder(base, process, false, file).join(format!("file-{file:07}"))
 }
 
-fn after(base: &Path, thread: u64, file: u64) -> PathBuf {
-    folder(base, thread, true, file).join(format!("renamed-file-number-{file:07}"))
+fn after(base: &Path, process: u64, file: u64) -> PathBuf {
+    folder(base, process, true, file).join(format!("renamed-file-number-{file:07}"))
 }
 
-/// One thread's part. Panics at the first refusal.
+/// One process's part. Panics at the first refusal.
 #[track_caller]
-pub fn run_phase(base: &Path, thread: u64, files: u64, phase: Phase) {
+pub fn run_phase(base: &Path, process: u64, files: u64, phase: Phase) {
     let must = |what: &str, path: &Path, answer: Result<(), rustix::io::Errno>| {
         answer.unwrap_or_else(|error| panic!("{what} {}: {error}", path.display()));
     };
     let open = Mode::from_raw_mode(0o755);
     if phase == Phase::Create {
-        let own = base.join(format!("many-{thread}"));
+        let own = base.join(format!("many-{process}"));
         must("mkdir", &own, rustix::fs::mkdir(&own, open));
     }
     for file in 0..files {
         let first = file % FOLDER_FILES == 0;
-        let (from, to) = (before(base, thread, file), after(base, thread, file));
+        let (from, to) = (before(base, process, file), after(base, process, file));
         match phase {
             Phase::Create => {
-                let parent = folder(base, thread, false, file);
+                let parent = folder(base, process, false, file);
                 if first {
                     must("mkdir", &parent, rustix::fs::mkdir(&parent, open));
                 }
@@ -63,7 +73,7 @@ pub fn run_phase(base: &Path, thread: u64, files: u64, phase: Phase) {
                 }
             }
             Phase::Rename => {
-                let parent = folder(base, thread, true, file);
+                let parent = folder(base, process, true, file);
                 if first {
                     must("mkdir", &parent, rustix::fs::mkdir(&parent, open));
                 }
@@ -73,7 +83,7 @@ pub fn run_phase(base: &Path, thread: u64, files: u64, phase: Phase) {
                 must("unlink", &to, rustix::fs::unlink(&to));
                 if (file + 1) % FOLDER_FILES == 0 || file + 1 == files {
                     for moved in [false, true] {
-                        let parent = folder(base, thread, moved, file);
+                        let parent = folder(base, process, moved, file);
                         must("rmdir", &parent, rustix::fs::rmdir(&parent));
                     }
                 }
@@ -81,7 +91,7 @@ pub fn run_phase(base: &Path, thread: u64, files: u64, phase: Phase) {
         }
     }
     if phase == Phase::Delete {
-        let own = base.join(format!("many-{thread}"));
+        let own = base.join(format!("many-{process}"));
         must("rmdir", &own, rustix::fs::rmdir(&own));
     }
 }
