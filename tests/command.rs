@@ -189,6 +189,49 @@ code 0 flock --nonblock --exclusive "i,m g.img" true
     );
 }
 
+/// On our mount, on the kernel's btrfs and below a directory that passes its group and its access
+/// list on: a user's run leaves out what the user may not, says so, and is right.
+#[test]
+fn a_user_puts_filesystems_under_stress_without_root() {
+    let image = Image::mkfs_btrfs(1500, &[]);
+    passes(
+        image.path(),
+        r#"
+cp "$BTRFUSE" bin/btrfuse
+mkdir user kernel inherited && chown nobody user m
+as() { setpriv --reuid nobody --regid nogroup --clear-groups env HOME=/ "$@"; }
+stress() { as "$PLACE/bin/btrfuse" stress "$@"; }
+code 0 as "$PLACE/bin/btrfuse" mkfs --size 1G user/image
+code 0 as "$PLACE/bin/btrfuse" mount --log user/log user/image m
+code 0 stress m --procs 3 --ops 1500 --seed 1 --log user/steps
+says "this user may not: chown, mknod of devices, setfattr of trusted.*, modes"
+says "every answer was right"
+code 0 stress m --judge
+code 2 "$BTRFUSE" stress m --judge; says "Permission denied"
+code 0 as "$PLACE/bin/btrfuse" umount m
+btrfs check --check-data-csum user/image >/dev/null 2>&1 || fail "check after a user's work"
+mount -o loop,ro user/image kernel
+code 0 "$BTRFUSE" stress kernel --judge
+umount kernel
+
+mount -o loop "$IMAGE" kernel && chown nobody kernel
+code 0 stress kernel --procs 3 --ops 1500 --seed 2; says "chown, snapshot"
+code 0 stress kernel --fresh --procs 2 --ops 200 --seed 3
+code 0 stress kernel --judge
+umount kernel
+
+chgrp daemon inherited && chmod 2777 inherited && setfacl -d -m u:daemon:rwx,o::r inherited
+code 0 stress inherited --procs 2 --ops 500 --seed 4
+code 0 stress inherited --judge
+mkdir root && code 0 "$BTRFUSE" stress root --procs 2 --ops 500 --seed 5 --log user/roots
+case $words in *"may not"*) fail "root may all: $words" ;; esac
+chmod a+r user/roots
+code 2 stress root --judge; says "user 0 made these files"
+code 0 stress inherited --fresh --replay user/roots; says "this user may not: chown"
+"#,
+    );
+}
+
 #[test]
 fn a_block_device_is_claimed_while_root_has_it_mounted() {
     let image = Image::mkfs_btrfs(300, &[]);

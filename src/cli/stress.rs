@@ -245,6 +245,12 @@ fn report(summary: &Summary, json: bool) {
             summary.lacking.join(", ")
         );
     }
+    if !summary.denied.is_empty() {
+        println!(
+            "stress: not done, as this user may not: {}",
+            summary.denied.join(", ")
+        );
+    }
     for wrong in &summary.wrong {
         println!(
             "stress: process {} step {}: {}: {}",

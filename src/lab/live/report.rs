@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::run::Run;
 use crate::lab::workload::judge::Loss;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// A share of the runs that still hold after so much work.
@@ -174,20 +174,16 @@ impl Report {
             .iter()
             .map(|subject| row(&subject.name, &runs))
             .collect();
-        let mut lacking: Vec<&str> = runs
-            .iter()
-            .flat_map(|run| run.lacking.iter().copied())
-            .collect();
-        lacking.sort_unstable();
-        lacking.dedup();
-        let not_applicable = lacking
-            .into_iter()
+        let lacking = runs.iter().flat_map(|run| &run.lacking);
+        let denied = runs.iter().flat_map(|run| &run.denied);
+        let not_applicable: BTreeSet<String> = lacking
             .map(|kind| format!("{kind}: not applicable, the mount can't do it yet"))
+            .chain(denied.map(|kind| format!("{kind}: not done, this user may not")))
             .collect();
         Self {
             plan: plan.clone(),
             rows,
-            not_applicable,
+            not_applicable: not_applicable.into_iter().collect(),
             runs,
             interrupted,
             seconds,

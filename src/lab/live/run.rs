@@ -35,6 +35,8 @@ pub struct Run {
     pub judgement: Judgement,
     /// Kinds that the mount can't do.
     pub lacking: Vec<&'static str>,
+    /// What this user may not do.
+    pub denied: Vec<&'static str>,
     /// Where its image and log were kept.
     pub kept: Option<PathBuf>,
     /// Somebody ended it early.
@@ -198,6 +200,7 @@ pub fn run(
         daemon,
         judgement,
         lacking: summary.lacking,
+        denied: summary.denied,
         kept: None,
     };
     if run.violation.is_some() || run.is_wrong() {
@@ -209,6 +212,10 @@ pub fn run(
 fn make_image(plan: &Plan, image: &Path) -> anyhow::Result<()> {
     let options = MkfsOptions {
         nodesize: plan.nodesize,
+        owner: (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        ),
         ..MkfsOptions::default()
     };
     let device = FileDevice::create(image, plan.size_bytes)?;

@@ -105,7 +105,7 @@ pub fn invent(rng: &mut Rng, stamp: Stamp, features: &Features) -> Operation {
         35 => Operation::ReadLink { path },
         36 => Operation::Chmod {
             path,
-            mode: 0o600 + rng.below(0o200) as u32,
+            mode: features.brawl_mode(0o600 + rng.below(0o200) as u32),
         },
         37 if rng.one_in(20) => Operation::Fsync {
             path,

@@ -3,14 +3,15 @@
 //! Invariant: when `run` returns, no process of it is left, but for those that not even SIGKILL
 //! ends because the filesystem doesn't answer; these are named in the result.
 
-use super::features::{self, Features};
+use super::features::Features;
 use super::folder::Folder;
 use super::judge::Finding;
 use super::spec::{Ended, News, Played, Record, Spec, Summary};
-use super::{log, subvolume, verdict, worker};
+use super::{log, probe, subvolume, verdict, worker};
 use crate::sync::{mpsc, thread};
 use anyhow::{Context, bail};
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long a process may take to end after it was asked to: an operation, and the comparison
 /// of all that it made.
 const PATIENCE: Duration = Duration::from_secs(120);
-const RECORD_VERSION: u32 = 1;
+const RECORD_VERSION: u32 = 2;
 
 /// A run in progress, for whoever watches.
 #[derive(Clone, Debug, Default)]
@@ -63,19 +64,36 @@ pub fn prepare(dir: &Path) -> anyhow::Result<Features> {
     };
     rustix::process::umask(Mode::empty());
     mkdir(folder.top())?;
+    // Below a directory that passes its group or its access list on, modes wouldn't be those
+    // that are asked for. Most filesystems have no such list to remove.
+    let _ = rustix::fs::lremovexattr(folder.top(), "system.posix_acl_default");
+    rustix::fs::chmod(folder.top(), Mode::from_raw_mode(0o755))
+        .with_context(|| format!("can't change the mode of {}", folder.top().display()))?;
     mkdir(&folder.snapshots())?;
-    let subvolume = features::make_tree(&folder)
-        .with_context(|| format!("can't make {}", folder.tree().display()))?;
+    let subvolume =
+        make_tree(&folder).with_context(|| format!("can't make {}", folder.tree().display()))?;
     for path in [folder.crowd(), folder.shared(), folder.own()] {
         mkdir(&path)?;
     }
     let place = folder.top().display();
-    Features::probe(&folder, subvolume).map_err(|error| {
+    probe::probe(&folder, subvolume).map_err(|error| {
         anyhow::anyhow!(
             "a first try of everything in {place}: {}",
             verdict::errno(error)
         )
     })
+}
+
+/// Makes the folder `tree`: as a subvolume where that is possible; whether it was.
+fn make_tree(folder: &Folder) -> Result<bool, Errno> {
+    match subvolume::create(folder.tree()) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Err(Errno::EXIST),
+        Err(_) => {
+            rustix::fs::mkdir(folder.tree(), Mode::from_raw_mode(0o755))?;
+            Ok(false)
+        }
+    }
 }
 
 /// Removes what an earlier run left, snapshots too.
@@ -310,6 +328,7 @@ fn summary(
             .iter()
             .map(|kind| kind.name())
             .collect(),
+        denied: spec.features.denials(),
         races,
         wrong,
         findings,
@@ -366,5 +385,21 @@ pub fn judge(record: &Record, dir: &Path) -> anyhow::Result<Vec<Finding>> {
             played.durable,
         )?);
     }
+    refuse_strangers(record, dir, &findings)?;
     Ok(findings)
+}
+
+/// What permissions keep from whoever judges isn't the filesystem's fault.
+fn refuse_strangers(record: &Record, dir: &Path, findings: &[Finding]) -> anyhow::Result<()> {
+    let (euid, features) = (rustix::process::geteuid(), &record.spec.features);
+    let may_read_all = features.owner.0 == euid.as_raw() && !features.any_mode;
+    if !euid.is_root() && !may_read_all && findings.iter().any(Finding::is_denial) {
+        bail!(
+            "{}: user {} made these files, and this user may not read all of them; judge them as \
+             that user or as root",
+            dir.display(),
+            features.owner.0
+        );
+    }
+    Ok(())
 }

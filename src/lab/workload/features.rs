@@ -1,200 +1,180 @@
-//! What the filesystem under a run can do: asked once, by doing it.
+//! What a run may ask for: what the filesystem under it can do, and what its user may.
+//!
+//! Both are found out by trying ([`super::probe`]), never from a user's number: root of a
+//! container may less than root, and a process with capabilities more than a user.
 
-use super::folder::Folder;
-use super::mapping;
 use super::mix::{Kind, Mix};
-use super::name::Name;
-use super::operation::{Allocate, Arena, Operation, Replace, Special, Way};
-use super::perform::perform;
-use super::stamp::Stamp;
-use super::subvolume;
-use rustix::io::Errno;
+use super::operation::{Arena, Operation, Special};
+use super::spec::Line;
 use serde::{Deserialize, Serialize};
 
 /// Kinds that are left out, and who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Features {
-    /// May make devices, give files away, and name attributes beyond `user.`.
-    pub root: bool,
     /// User and group of new files.
     pub owner: (u32, u32),
     /// `tree` is a subvolume.
     pub subvolume: bool,
     /// Attributes of some kilobytes, dozens a file.
     pub large_xattrs: bool,
-    /// Zeroing and allocating a range beyond the end.
+    /// May make devices.
+    pub devices: bool,
+    /// May name attributes `trusted.`.
+    pub trusted: bool,
+    /// Opens files whatever their mode says, and keeps set-id bits when it writes.
+    pub any_mode: bool,
+    /// What the filesystem can't.
     pub lacking: Vec<Kind>,
+    /// What it can, and this user may not.
+    pub denied: Vec<Kind>,
 }
 
 impl Features {
-    /// Tries everything that some filesystems lack, in `folder`, whose own folder exists.
-    pub fn probe(folder: &Folder, subvolume: bool) -> Result<Self, Errno> {
-        let root = rustix::process::geteuid().is_root();
-        let mut features = Self {
-            root,
-            owner: (
-                rustix::process::geteuid().as_raw(),
-                rustix::process::getegid().as_raw(),
-            ),
-            subvolume,
-            large_xattrs: true,
-            lacking: Vec::new(),
-        };
-        let stamp = Stamp::new(0, 0);
-        let (a, b) = (Name::from("probe-a"), Name::from("probe-b"));
-        let ask = |operation: Operation| perform(folder, Arena::Own, &operation).map(drop);
-        for path in [&a, &b] {
-            ask(Operation::Create {
-                path: path.clone(),
-                mode: 0o600,
-            })?;
-        }
-        ask(Operation::Write {
-            path: a.clone(),
-            offset: 0,
-            len: 9000,
-            stamp,
-            way: Way::At,
-        })?;
-        let fallocate = |what| Operation::Fallocate {
-            path: b.clone(),
-            what,
-            offset: 0,
-            len: 8192,
-        };
-        let rename = |replace| Operation::Rename {
-            from: a.clone(),
-            to: b.clone(),
-            replace,
-        };
-        let large = |n: usize| Operation::SetXattr {
-            path: a.clone(),
-            name: format!("user.s-{n}"),
-            len: if n == 0 { 10 } else { 1500 },
-            stamp,
-        };
-        let copy = Operation::Copy {
-            from: a.clone(),
-            from_offset: 0,
-            to: b.clone(),
-            offset: 10_000,
-            len: 9000,
-        };
-        for (kind, operation) in [
-            (Kind::Fallocate, fallocate(Allocate::KeepSize)),
-            (Kind::Punch, fallocate(Allocate::Punch)),
-            (Kind::Zero, fallocate(Allocate::Zero)),
-            (Kind::Copyrange, copy),
-            (
-                Kind::Seek,
-                Operation::Seek {
-                    path: a.clone(),
-                    offset: 0,
-                },
-            ),
-            (Kind::Rexchange, rename(Replace::Exchange)),
-            (Kind::Setfattr, large(0)),
-        ] {
-            if let Err(error) = ask(operation) {
-                lacks(kind, error)?;
-                features.lacking.push(kind);
-            }
-        }
-        if features.lacks(Kind::Setfattr) {
-            features
-                .lacking
-                .extend([Kind::Removefattr, Kind::Getfattr, Kind::Listfattr]);
-        }
-        features.large_xattrs =
-            !features.lacks(Kind::Setfattr) && (1..40).all(|n| ask(large(n)).is_ok());
-        if !features.large_xattrs {
-            features.lacking.push(Kind::Xbatch);
-        }
-        if let Err(error) = mapping::write(&folder.path(Arena::Own, &a), 0, &[1]) {
-            lacks(Kind::Mwrite, error)?;
-            features.lacking.extend([Kind::Mwrite, Kind::Mread]);
-        }
-        let whiteout = Operation::Rename {
-            from: a.clone(),
-            to: Name::from("probe-c"),
-            replace: Replace::Whiteout,
-        };
-        match root {
-            true => {
-                if let Err(error) = ask(whiteout) {
-                    lacks(Kind::Rwhiteout, error)?;
-                    features.lacking.push(Kind::Rwhiteout);
-                }
-                let what = Special::Character { major: 1, minor: 2 };
-                let mknod = Operation::Mknod {
-                    path: "probe-d".into(),
-                    what,
-                    mode: 0o600,
-                };
-                // Also for root of a container, who may not.
-                if ask(mknod).is_err() {
-                    features.root = false;
-                    features.lacking.extend([Kind::Rwhiteout, Kind::Chown]);
-                }
-            }
-            false => features.lacking.extend([Kind::Rwhiteout, Kind::Chown]),
-        }
-        let name = || "probe".to_owned();
-        if !subvolume || ask(Operation::Snapshot { name: name() }).is_err() {
-            features.lacking.push(Kind::Snapshot);
-        } else if ask(Operation::DropSnapshot { name: name() }).is_err() {
-            // Users may make them, but not remove them.
-            features.lacking.push(Kind::Snapshot);
-        }
-        for name in ["probe-a", "probe-b", "probe-c", "probe-d"] {
-            match ask(Operation::Unlink { path: name.into() }) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        features.lacking.sort();
-        features.lacking.dedup();
-        Ok(features)
-    }
-
     /// Whether a kind is left out.
     pub fn lacks(&self, kind: Kind) -> bool {
-        self.lacking.contains(&kind)
+        self.lacking.contains(&kind) || self.denied.contains(&kind)
     }
 
-    /// The mix without what is lacking.
+    /// The mix without what is left out.
     pub fn restrict(&self, mix: &Mix) -> Mix {
         let mut mix = mix.clone();
-        for kind in &self.lacking {
+        for kind in self.lacking.iter().chain(&self.denied) {
             mix.without(*kind);
         }
         mix
     }
-}
 
-/// A refusal that says "not here"; every other is the run's first finding.
-fn lacks(_kind: Kind, error: Errno) -> Result<(), Errno> {
-    match error {
-        Errno::OPNOTSUPP
-        | Errno::NOSYS
-        | Errno::INVAL
-        | Errno::NOTTY
-        | Errno::PERM
-        | Errno::ACCESS
-        | Errno::NODEV
-        | Errno::XDEV => Ok(()),
-        other => Err(other),
+    /// A mode for a file as near to `mode` as this user can use: readable and writable by its
+    /// owner, and without the set-id bits that users lose whenever they write.
+    pub fn mode(&self, mode: u32) -> u32 {
+        match self.any_mode {
+            true => mode,
+            false => mode & 0o777 | 0o600,
+        }
+    }
+
+    /// The same for what may be a directory, which its owner must be able to pass.
+    pub fn brawl_mode(&self, mode: u32) -> u32 {
+        match self.any_mode {
+            true => mode,
+            false => mode & 0o777 | 0o700,
+        }
+    }
+
+    /// Whether a line of a log, which somebody else may have written elsewhere, is left out.
+    pub fn leaves_out(&self, line: &Line) -> bool {
+        if self.lacks(line.kind) {
+            return true;
+        }
+        match &line.op {
+            Operation::Mknod { what, mode, .. } => {
+                let device = matches!(what, Special::Character { .. } | Special::Block { .. });
+                (device && !self.devices) || self.mode(*mode) != *mode
+            }
+            Operation::Create { mode, .. } => self.mode(*mode) != *mode,
+            // Of a directory too: its mode lets the owner in, and may be sticky.
+            Operation::Chmod { mode, .. } => match line.arena {
+                Arena::Own => self.mode(mode & 0o6777) != mode & 0o6777,
+                Arena::Shared => self.brawl_mode(*mode) != *mode,
+            },
+            Operation::SetXattr { name, .. }
+            | Operation::GetXattr { name, .. }
+            | Operation::RemoveXattr { name, .. } => {
+                self.lacks(Kind::Setfattr) || (name.starts_with("trusted.") && !self.trusted)
+            }
+            _ => false,
+        }
+    }
+
+    /// What this user may not, for the report.
+    pub fn denials(&self) -> Vec<&'static str> {
+        let parts = [
+            (self.devices, Kind::Mknod, "mknod of devices"),
+            (self.trusted, Kind::Setfattr, "setfattr of trusted.*"),
+            (
+                self.any_mode,
+                Kind::Chmod,
+                "modes that shut the owner out, set-id bits",
+            ),
+        ];
+        let kinds = self.denied.iter().map(|kind| kind.name());
+        let parts = parts
+            .into_iter()
+            .filter(|(may, kind, _)| !may && !self.lacks(*kind));
+        kinds.chain(parts.map(|(.., words)| words)).collect()
     }
 }
 
-/// Makes the folder `tree`: as a subvolume where that is possible; whether it was.
-pub fn make_tree(folder: &Folder) -> Result<bool, Errno> {
-    match subvolume::create(folder.tree()) {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Err(Errno::EXIST),
-        Err(_) => {
-            rustix::fs::mkdir(folder.tree(), rustix::fs::Mode::from_raw_mode(0o755))?;
-            Ok(false)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::workload::stamp::Stamp;
+
+    fn line(kind: Kind, op: Operation) -> Line {
+        Line {
+            p: 0,
+            n: 0,
+            us: 0,
+            kind,
+            arena: Arena::Own,
+            op,
         }
+    }
+
+    #[test]
+    fn what_a_user_may_not_is_left_out_of_a_log_that_root_wrote() {
+        let root = Features {
+            devices: true,
+            trusted: true,
+            any_mode: true,
+            ..Features::default()
+        };
+        let user = Features {
+            denied: vec![Kind::Chown],
+            ..Features::default()
+        };
+        let device = Special::Block { major: 1, minor: 2 };
+        let mknod = |what, mode| Operation::Mknod {
+            path: "a".into(),
+            what,
+            mode,
+        };
+        let create = |mode| Operation::Create {
+            path: "a".into(),
+            mode,
+        };
+        let chmod = |mode| Operation::Chmod {
+            path: "a".into(),
+            mode,
+        };
+        let attribute = |name: &str| Operation::SetXattr {
+            path: "a".into(),
+            name: name.into(),
+            len: 1,
+            stamp: Stamp::new(0, 0),
+        };
+        let chown = Operation::Chown {
+            path: "a".into(),
+            uid: 1,
+            gid: 1,
+        };
+        for (kind, operation, left_out) in [
+            (Kind::Mknod, mknod(device, 0o600), true),
+            (Kind::Mknod, mknod(Special::Fifo, 0o600), false),
+            (Kind::Creat, create(0o4755), true),
+            (Kind::Creat, create(0o444), true),
+            (Kind::Creat, create(0o644), false),
+            (Kind::Chmod, chmod(0o000), true),
+            (Kind::Chmod, chmod(0o1755), false),
+            (Kind::Setfattr, attribute("trusted.s-1"), true),
+            (Kind::Setfattr, attribute("user.s-1"), false),
+            (Kind::Chown, chown, true),
+        ] {
+            let line = line(kind, operation);
+            assert_eq!(user.leaves_out(&line), left_out, "{}", line.op);
+            assert!(!root.leaves_out(&line), "{}", line.op);
+        }
+        assert!(root.denials().is_empty());
+        assert_eq!(user.denials().len(), 4, "{:?}", user.denials());
     }
 }

@@ -15,6 +15,8 @@ const NAMES_MAX: usize = 400;
 /// Offsets stay below this, but for a few far out.
 const OFFSET_MAX: u64 = 6 << 20;
 const SNAPSHOTS_MAX: usize = 2;
+/// Users and groups to whom files are given.
+pub const OWNERS: &[u32] = &[0, 1, 5, 1000, 65_533];
 
 /// Invents one process's steps.
 #[derive(Clone, Debug)]
@@ -176,7 +178,7 @@ impl Inventor {
             },
             _ => {
                 let (major, minor) = (self.rng.below(4096) as u32, self.rng.below(1 << 20) as u32);
-                let what = match self.rng.below(if self.features.root { 4 } else { 2 }) {
+                let what = match self.rng.below(if self.features.devices { 4 } else { 2 }) {
                     0 => Special::Fifo,
                     1 => Special::Socket,
                     2 => Special::Character { major, minor },
@@ -299,7 +301,6 @@ impl Inventor {
     }
 
     fn attribute(&mut self, kind: Kind, model: &Model) -> Option<Operation> {
-        const OWNERS: &[u32] = &[0, 1, 5, 1000, 65_533];
         let path = self.pick(model, |inode| {
             kind != Kind::Chmod || !matches!(inode.node, Node::Symlink(_))
         })?;
@@ -341,7 +342,7 @@ impl Inventor {
                 _ => Operation::RemoveXattr { path, name },
             });
         }
-        let spaces: &[&str] = if self.features.root {
+        let spaces: &[&str] = if self.features.trusted {
             &["user", "user", "trusted"]
         } else {
             &["user"]
@@ -442,12 +443,7 @@ impl Inventor {
             2 => 0o600,
             _ => 0o644,
         };
-        // Users keep their files readable, and lose set-id bits whenever they write.
-        if self.features.root {
-            mode
-        } else {
-            mode & 0o777 | 0o600
-        }
+        self.features.mode(mode)
     }
 
     fn time(&mut self) -> (i64, u32) {

@@ -64,6 +64,18 @@ pub struct Finding {
     pub promised: bool,
 }
 
+impl Finding {
+    /// Permissions keep it from whoever judges.
+    pub fn is_denial(&self) -> bool {
+        let denials = [Errno::ACCESS, Errno::PERM];
+        self.loss == Loss::Unreadable
+            && denials
+                .map(verdict::errno)
+                .iter()
+                .any(|errno| self.words.ends_with(errno))
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let promised = if self.promised {

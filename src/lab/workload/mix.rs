@@ -33,7 +33,7 @@ macro_rules! kinds {
 kinds! {
     /// a new file
     Creat = "creat",
-    /// a fifo, a socket; as root a device
+    /// a fifo, a socket; a device where the user may
     Mknod = "mknod",
     /// a directory
     Mkdir = "mkdir",
@@ -83,7 +83,7 @@ kinds! {
     Sync = "sync",
     /// chmod
     Chmod = "chmod",
-    /// chown, as root
+    /// chown, where the user may
     Chown = "chown",
     /// set times, from before 1970 to after 2038
     Utimes = "utimes",

@@ -1,8 +1,8 @@
 //! A workload like fsstress that knows what must come of it: the `btrfuse stress` command, and
 //! what `btrfuse lab live` runs.
 //!
-//! * [`spec`]: a run and its result. [`mix`]: how often what. [`features`]: what the filesystem
-//!   can do.
+//! * [`spec`]: a run and its result. [`mix`]: how often what. [`features`], [`probe`]: what the
+//!   filesystem can do and its user may.
 //! * [`invent`], [`batch`], [`brawl`]: what a process does next, from its seed.
 //! * [`operation`], [`perform`], [`mapping`], [`subvolume`]: the system calls.
 //! * [`model`], [`content`], [`stamp`], [`verdict`], [`judge`]: what must be answered and be there.
@@ -25,6 +25,7 @@ pub mod model;
 pub mod name;
 pub mod operation;
 pub mod perform;
+pub mod probe;
 pub mod rng;
 pub mod spec;
 pub mod stamp;

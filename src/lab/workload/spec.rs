@@ -21,7 +21,7 @@ pub struct Spec {
     pub seed: u64,
     /// How often what.
     pub mix: Mix,
-    /// What the filesystem can do.
+    /// What the filesystem can do, and its user may.
     pub features: Features,
     /// Every operation is written here before it is done.
     pub log: Option<PathBuf>,
@@ -125,6 +125,8 @@ pub struct Summary {
     pub counts: BTreeMap<&'static str, u64>,
     /// Kinds that this filesystem can't do, and that were left out.
     pub lacking: Vec<&'static str>,
+    /// What this user may not do there, left out too.
+    pub denied: Vec<&'static str>,
     /// Refusals in the shared folder that races explain.
     pub races: u64,
     /// Wrong answers, the first of each process.

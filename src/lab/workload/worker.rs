@@ -124,7 +124,9 @@ impl<'a> Worker<'a> {
         let script = match &spec.replay {
             Some(path) => {
                 let lines = log::read(path)?.1;
-                let own = |line: &Line| spec.in_order || line.p == process;
+                let own = |line: &Line| {
+                    (spec.in_order || line.p == process) && !spec.features.leaves_out(line)
+                };
                 Some(lines.into_iter().filter(own).collect())
             }
             None => None,
