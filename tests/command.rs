@@ -434,3 +434,24 @@ grep -q '^State:.Z' /proc/$pid/status 2>/dev/null || [ ! -e /proc/$pid ] || fail
 "#,
     );
 }
+
+/// `| head`: nobody panics because nobody reads; a full disk is a failure in words.
+#[test]
+fn output_that_nobody_reads_is_no_bug() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+mkdir work
+for words in --help --version "inspect $IMAGE" "inspect $IMAGE super" \
+    "inspect --json $IMAGE tree root" "stress work --fresh --ops 20" "stress work --judge" \
+    "mkfs --size 300M -f other"; do
+    { got=0; sleep 0.1; "$BTRFUSE" $words 2>err || got=$?; echo $got >got; } | true
+    [ "$(cat got)" = 0 ] && [ ! -s err ] || fail "$words ended with $(cat got): $(cat err)"
+done
+{ got=0; sleep 0.1; "$BTRFUSE" inspect absent 2>&1 || got=$?; echo $got >got; } | true
+[ "$(cat got)" = 2 ] || fail "a sentence that nobody reads: $(cat got)"
+code 2 sh -c '"$BTRFUSE" mkfs --size 300M -f other >/dev/full'; says "can't write to stdout: No space left"
+"#,
+    );
+}

@@ -69,7 +69,9 @@ impl Child {
                 return Err(self.died());
             }
             match line.trim_end().split_once(' ') {
-                Some(("note", words)) => eprintln!("btrfuse: {}", unescape(words)),
+                Some(("note", words)) => {
+                    crate::cli::print::complain!("btrfuse: {}", unescape(words))
+                }
                 Some(("failed", rest)) => {
                     let (code, sentence) = rest.split_once(' ').unwrap_or(("4", rest));
                     let exit = Exit::from_number(code.parse().unwrap_or(4));

@@ -195,25 +195,25 @@ fn report(args: &Args, options: &MkfsOptions, made: &Made) {
             "metadata_bytes": made.metadata_bytes,
             "system_bytes": made.system_bytes,
         });
-        println!("{report:#}");
+        crate::cli::print::say!("{report:#}");
         return;
     }
-    println!(
+    crate::cli::print::say!(
         "{}: a new btrfs filesystem of {}",
         args.image.display(),
         in_words(made.total_bytes)
     );
     if !options.label.is_empty() {
-        println!("  label      {}", String::from_utf8_lossy(&options.label));
+        crate::cli::print::say!("  label      {}", String::from_utf8_lossy(&options.label));
     }
-    println!("  UUID       {}", uuid_words(&made.fsid));
-    println!(
+    crate::cli::print::say!("  UUID       {}", uuid_words(&made.fsid));
+    crate::cli::print::say!(
         "  tree block {}, sector {}, checksum {}",
         in_words(options.nodesize.into()),
         in_words(options.sectorsize.into()),
         options.csum
     );
-    println!(
+    crate::cli::print::say!(
         "  first groups: data {} (single), metadata {} (twice), system {} (twice)",
         in_words(made.data_bytes),
         in_words(made.metadata_bytes),

@@ -16,6 +16,7 @@ mod mount;
 mod mount8;
 mod mountinfo;
 pub mod options;
+mod print;
 mod signals;
 mod signature;
 pub mod size;
@@ -96,11 +97,11 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    match run(cli.command) {
+    match run(cli.command).and_then(|()| print::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.sentence.is_empty() {
-                eprintln!("btrfuse: {failure}");
+                crate::cli::print::complain!("btrfuse: {failure}");
             }
             ExitCode::from(failure.exit as u8)
         }

@@ -73,7 +73,7 @@ pub fn mount(args: MountArgs) -> Result<(), Failure> {
         return super::options::parse(&args.options, args.sloppy).map(drop);
     }
     if args.verbose {
-        eprintln!(
+        crate::cli::print::complain!(
             "btrfuse: mounting {} on {}",
             source.display(),
             args.dir.display()

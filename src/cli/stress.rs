@@ -226,10 +226,10 @@ fn report(summary: &Summary, json: bool) {
     if json {
         let mut object = serde_json::to_value(summary).unwrap_or_default();
         object["right"] = summary.is_right().into();
-        println!("{object:#}");
+        crate::cli::print::say!("{object:#}");
         return;
     }
-    println!(
+    crate::cli::print::say!(
         "stress: {} processes, seed {}, {} operations in {:.1} s ({:.0} a second), {} refusals \
          explained by races",
         summary.spec.processes,
@@ -240,47 +240,50 @@ fn report(summary: &Summary, json: bool) {
         summary.races,
     );
     if !summary.lacking.is_empty() {
-        println!(
+        crate::cli::print::say!(
             "stress: not done, as this filesystem can't: {}",
             summary.lacking.join(", ")
         );
     }
     if !summary.denied.is_empty() {
-        println!(
+        crate::cli::print::say!(
             "stress: not done, as this user may not: {}",
             summary.denied.join(", ")
         );
     }
     for wrong in &summary.wrong {
-        println!(
+        crate::cli::print::say!(
             "stress: process {} step {}: {}: {}",
-            wrong.process, wrong.step, wrong.operation, wrong.words
+            wrong.process,
+            wrong.step,
+            wrong.operation,
+            wrong.words
         );
     }
     for death in &summary.deaths {
-        println!("stress: {death}");
+        crate::cli::print::say!("stress: {death}");
     }
     print_findings(&summary.findings);
     if summary.interrupted {
-        println!("stress: ended early; what was done until then is reported");
+        crate::cli::print::say!("stress: ended early; what was done until then is reported");
     }
     if summary.is_right() {
-        println!("stress: every answer was right, and everything is as it was left");
+        crate::cli::print::say!("stress: every answer was right, and everything is as it was left");
     }
 }
 
 fn print_findings(findings: &[Finding]) {
     for (loss, (count, promised)) in sums(findings) {
-        println!(
+        crate::cli::print::say!(
             "stress: {count} {} ({promised} of them were durable)",
             loss.words()
         );
     }
     for finding in findings.iter().take(SHOWN) {
-        println!("stress: {finding}");
+        crate::cli::print::say!("stress: {finding}");
     }
     if findings.len() > SHOWN {
-        println!(
+        crate::cli::print::say!(
             "stress: … and {} more (--json has all)",
             findings.len() - SHOWN
         );
@@ -363,13 +366,14 @@ fn judge(dir: &Path, json: bool) -> Result<(), Failure> {
             "right": findings.is_empty(),
             "findings": findings,
         });
-        println!("{object:#}");
+        crate::cli::print::say!("{object:#}");
     } else {
         print_findings(&findings);
         if findings.is_empty() {
-            println!(
+            crate::cli::print::say!(
                 "stress: everything is as {} processes left it after {steps} operations, seed {}",
-                record.spec.processes, record.spec.seed
+                record.spec.processes,
+                record.spec.seed
             );
         }
     }

@@ -38,7 +38,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match ask::full_commit(&dir) {
         Ok(ask::Committed::All) => Ok(()),
         Ok(ask::Committed::ButForRefused(why)) => {
-            eprintln!(
+            crate::cli::print::complain!(
                 "btrfuse: {place} is durable, except for earlier writes that were refused \
                  ({why}); fsync or close told their programs"
             );

@@ -66,7 +66,7 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
     if let Some(other) = elsewhere {
         // One of several mount points of one mount (bind): the daemon goes on.
         if how.verbose {
-            println!(
+            crate::cli::print::say!(
                 "{place} unmounted; still mounted at {}",
                 other.path.display()
             );
@@ -88,7 +88,7 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
         }
     }
     if how.verbose {
-        println!("{place} unmounted");
+        crate::cli::print::say!("{place} unmounted");
     }
     Ok(())
 }
@@ -154,7 +154,7 @@ fn wait_for_end(mut watch: ask::Watch, image: &Path, path: &Path) -> Result<(), 
     let outcome = match watch.wait(Some(Duration::from_secs(10))) {
         Some(outcome) => outcome,
         None => {
-            eprintln!(
+            crate::cli::print::complain!(
                 "btrfuse: waiting for the last commit of {}; if this takes long, a program \
                  still uses {} (an open file, another mount namespace)",
                 image.display(),

@@ -44,7 +44,7 @@ impl Image {
         Ok(match FileDevice::open(path, true) {
             Ok(device) => Arc::new(device),
             Err(Error::Busy(user)) => {
-                eprintln!(
+                crate::cli::print::complain!(
                     "btrfuse: {user}: reading without the lock, so what is shown may be changing"
                 );
                 Arc::new(UnlockedFile::open(path)?)
@@ -198,7 +198,7 @@ impl Reader {
         reader.problems = problems;
         let (given, all) = (reader.devices.len(), reader.superblock.num_devices.get());
         if (given as u64) < all {
-            eprintln!(
+            crate::cli::print::complain!(
                 "btrfuse: {given} of {all} devices given, so what only the others hold isn't \
                  shown; name them with --device"
             );

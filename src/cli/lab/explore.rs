@@ -15,35 +15,35 @@ pub fn list(args: super::ListArgs) -> Result<(), Failure> {
     let plays: Vec<_> = Play::all().collect();
     if args.json {
         let entries: Vec<_> = plays.iter().map(entry).collect();
-        println!("{:#}", json!({ "scenarios": entries }));
+        crate::cli::print::say!("{:#}", json!({ "scenarios": entries }));
         return Ok(());
     }
     for play in plays {
         let scenario = play.scenario;
         if play.as_it_was {
             let words = scenario.was.as_ref().map_or("", |was| was.words);
-            println!(
+            crate::cli::print::say!(
                 "{:<2} as it was: {words}\n     loses: everybody\n",
                 play.label()
             );
             continue;
         }
-        println!(
+        crate::cli::print::say!(
             "{:<2} {:<26} {}",
             play.label(),
             scenario.name,
             scenario.title
         );
         match &scenario.origin {
-            None => println!("     our own"),
-            Some(origin) => println!(
+            None => crate::cli::print::say!("     our own"),
+            Some(origin) => crate::cli::print::say!(
                 "     {} {} {}",
                 origin.year,
                 origin.commit.unwrap_or("(commit not known here)"),
                 origin.subject
             ),
         }
-        println!("     loses: {}\n", losers(&play));
+        crate::cli::print::say!("     loses: {}\n", losers(&play));
     }
     Ok(())
 }
@@ -154,7 +154,7 @@ pub fn explore_all(args: super::ExploreArgs) -> Result<(), Failure> {
     let (mut results, mut wrong) = (Vec::new(), Vec::new());
     let cells = cells(&args)?;
     if !args.json {
-        println!(
+        crate::cli::print::say!(
             "Schedules of one-access steps under sequential consistency, failing / explored; the \
              fewest preemptions of a failing one.\n"
         );
@@ -196,7 +196,7 @@ fn print_cell(cell: &Cell, found: &Exploration, as_expected: bool, trace: bool) 
     let needed = found
         .preemptions_needed()
         .map_or(String::new(), |needed| format!("{needed} preemptions"));
-    println!(
+    crate::cli::print::say!(
         "{:<2} {:<38} {:>10} / {:<12} {:<14} {:>6} states {:>8} steps {:>6} ms{}{}",
         cell.play.label(),
         cell.name,
@@ -210,13 +210,13 @@ fn print_cell(cell: &Cell, found: &Exploration, as_expected: bool, trace: bool) 
         if as_expected { "" } else { "  NOT AS EXPECTED" },
     );
     if let Some(Counts { explored, failing }) = found.watched.filter(|counts| counts.explored > 0) {
-        println!(
+        crate::cli::print::say!(
             "   in {explored} of them the dropper runs wholly between the finder's test of STALE \
              and its lock: {failing} fail"
         );
     }
     if let Some(failure) = found.failure.as_ref().filter(|_| trace) {
-        println!("\n{}      {}\n", failure.table(), failure.words);
+        crate::cli::print::say!("\n{}      {}\n", failure.table(), failure.words);
     }
 }
 
@@ -294,7 +294,7 @@ pub fn race(args: super::RaceArgs) -> Result<(), Failure> {
                 wrong.push(format!("{} under {kind}", play.label()));
             }
             if !args.json {
-                println!(
+                crate::cli::print::say!(
                     "{:<2} {kind:<16} {:>8} of {} rounds broke a rule  {}",
                     play.label(),
                     rounds.broken,

@@ -110,7 +110,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             )),
             News::Over(run) => {
                 if !args.json {
-                    bar.suspend(|| println!("{}", in_a_line(run)));
+                    bar.suspend(|| crate::cli::print::say!("{}", in_a_line(run)));
                 }
             }
         }
@@ -126,9 +126,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(&report)
         .map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
     if args.json {
-        println!("{json}");
+        crate::cli::print::say!("{json}");
     } else {
-        println!("\n{}", report.text());
+        crate::cli::print::say!("\n{}", report.text());
     }
     if let Some(path) = &args.report {
         std::fs::write(path, json).map_err(|why| {

@@ -193,7 +193,7 @@ fn report(
     json: &serde_json::Value,
 ) -> Result<(), Failure> {
     if print {
-        println!("{json:#}");
+        crate::cli::print::say!("{json:#}");
     }
     match path {
         Some(path) => write(path, &format!("{json:#}\n")),

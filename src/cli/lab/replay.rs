@@ -15,18 +15,20 @@ pub fn replay(args: super::ReplayArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Bug, format!("the replay's stage fell: {error}")))?;
     let json = json(&outcome);
     if args.json {
-        println!("{json:#}");
+        crate::cli::print::say!("{json:#}");
     } else {
-        println!("The report of 2015, replayed on a leaf of a real tree, protocol {protocol}.");
-        println!(
+        crate::cli::print::say!(
+            "The report of 2015, replayed on a leaf of a real tree, protocol {protocol}."
+        );
+        crate::cli::print::say!(
             "X is block {}. Flags: T tree ref, D dirty, S stale.\n",
             outcome.bytenr
         );
-        println!("{}", outcome.table());
+        crate::cli::print::say!("{}", outcome.table());
         for violation in &outcome.violations {
-            println!("{violation}\n");
+            crate::cli::print::say!("{violation}\n");
         }
-        println!("{}", outcome.verdict());
+        crate::cli::print::say!("{}", outcome.verdict());
     }
     report(false, args.report.as_deref(), &json)?;
     if let Some(path) = args.svg {
