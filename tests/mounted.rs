@@ -192,6 +192,38 @@ fn an_unlinked_open_file_stays_readable_and_writable() {
     judge_now(&cut, &[]);
 }
 
+/// `rm`, then `btrfuse sync`, then `df`: one sync is enough.
+#[test]
+fn a_sync_frees_the_space_of_removed_files() {
+    let image = Image::mkfs_btrfs(256, &[]);
+    let mount = BtrfuseMount::read_write(image.path());
+    let available = || {
+        let numbers = rustix::fs::statvfs(mount.path()).expect("statfs");
+        numbers.f_bavail * numbers.f_frsize
+    };
+    let before = available();
+    let path = |number: u32| mount.path().join(format!("file-{number}"));
+    for number in 0..20 {
+        fs::write(path(number), vec![7; 1 << 20]).expect("a writable mount");
+    }
+    mount.sync();
+    let full = available();
+    assert!(full + (20 << 20) <= before, "{before} before, {full} full");
+    for number in 0..20 {
+        fs::remove_file(path(number)).expect("a writable mount");
+    }
+    // The kernel forgets what was removed when it likes: at once, but behind other requests.
+    std::thread::sleep(Duration::from_millis(300));
+    mount.sync();
+    let emptied = available();
+    assert!(
+        emptied + (1 << 20) >= before,
+        "{before} before, {full} full, {emptied} emptied"
+    );
+    mount.unmount();
+    judge_now(&image, &[]);
+}
+
 #[test]
 fn one_image_is_mounted_once() {
     let image = Image::mkfs_btrfs(300, &[]);

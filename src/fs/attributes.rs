@@ -82,7 +82,11 @@ impl Filesystem {
             let ticket = self.ticket(Steal::No)?;
             let mut meta = inode.meta.lock();
             apply(&mut meta, changes);
-            self.mark_dirty(inode, &mut meta, ticket);
+            // The kernel writes back the times of what it has just removed. An inode that is going
+            // to be deleted doesn't need them on disk.
+            if !meta.orphan {
+                self.mark_dirty(inode, &mut meta, ticket);
+            }
             return Ok(());
         }
         let _names = inode.names.write();

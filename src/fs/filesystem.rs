@@ -267,6 +267,21 @@ impl Filesystem {
         self.delayed.mark(inode, meta, ticket);
     }
 
+    /// Writes the inode's item if it waits for the commit, which has kept the space for it.
+    pub(in crate::fs) fn write_waiting(&self, inode: &Inode) -> Result<()> {
+        let waits = inode.meta.lock().dirty.is_some();
+        if !waits {
+            return Ok(());
+        }
+        self.with_trans(self.ctx.space.no_metadata(), |trans| {
+            let mut meta = inode.meta.lock();
+            match meta.dirty.is_some() {
+                true => self.delayed.write_now(trans, inode, &mut meta),
+                false => Ok(()),
+            }
+        })
+    }
+
     /// Called at the end of an operation, without locks: writes some inode items when more wait
     /// than memory should hold until the next commit.
     pub(in crate::fs) fn help_writer(&self) {

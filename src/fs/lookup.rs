@@ -49,12 +49,16 @@ impl Filesystem {
     }
 
     /// The table holds the inode no longer. An unlinked one that nobody can reach any more has no
-    /// use for the data that still waits in memory.
+    /// use for the data that still waits in memory; and its item isn't left to the commit, or
+    /// its space would be free only with the commit after that one.
     pub(in crate::fs) fn let_go(&self, inode: Option<Arc<Inode>>) {
         if let Some(inode) = inode
             && inode.meta.lock().nlink == 0
         {
             file::discard_delayed(self, &inode);
+            if let Err(error) = self.write_waiting(&inode) {
+                log::debug!("inode {} waits for the commit: {error}", inode.objectid);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::meaning::{caller, on_fresh, refused};
 use crate::{mounted, options};
-use btrfuse::fs::{NodeId, RenameFlags, XattrMode};
+use btrfuse::fs::{NodeId, RenameFlags, SetAttr, SetTime, Timestamp, XattrMode};
 use btrfuse_test_support::{Image, Judge};
 
 const ROOT: NodeId = NodeId::ROOT;
@@ -77,6 +77,30 @@ fn the_space_of_removed_files_is_free_after_a_sync() {
         assert!((before - full) * block >= 16 << 20);
         for (index, node) in nodes.into_iter().enumerate() {
             fs.unlink(ROOT, format!("file-{index}").as_bytes()).unwrap();
+            // What changes now must not wait for the commit, and hold the inode until then.
+            match index {
+                0 => {}
+                // As the kernel does with the times that it kept.
+                1 => {
+                    let time = Some(SetTime::At(Timestamp { sec: 7, nsec: 9 }));
+                    let times = SetAttr {
+                        mtime: time,
+                        ..SetAttr::default()
+                    };
+                    fs.setattr(&c, node, &times).unwrap();
+                }
+                2 => {
+                    let half = SetAttr {
+                        size: Some(2 << 20),
+                        ..SetAttr::default()
+                    };
+                    fs.setattr(&c, node, &half).unwrap();
+                }
+                _ => {
+                    let flags = btrfuse::fs::WriteFlags::default();
+                    fs.write(node, 1 << 20, &[8; 1000], flags).unwrap();
+                }
+            }
             fs.release(node);
             fs.forget(node, 1);
         }
