@@ -42,6 +42,18 @@ pub(super) fn wanted_len(kind: Kind, devices_bytes: u64) -> u64 {
     most.min(tenth.max(least))
 }
 
+/// The longest of the places that [`place`] finds on these devices.
+pub(super) fn place_on(
+    devices: &[DeviceSpace],
+    profile: Profile,
+    want: u64,
+) -> Option<(u64, Vec<(DevId, Physical)>)> {
+    devices
+        .iter()
+        .filter_map(|device| place(device, profile, want))
+        .max_by_key(|&(len, _)| len)
+}
+
 /// A place for a chunk of up to `want` logical bytes; smaller when no hole is large enough.
 /// `None` when even the least chunk doesn't fit.
 pub(super) fn place(

@@ -5,9 +5,9 @@
 
 use super::chunk::{self, NewChunk};
 use super::space::Space;
-use super::state::{METADATA, SYSTEM, State};
+use super::state::{DATA, METADATA, SYSTEM, State, room_on};
 use super::superblocks::STRIPE_LEN;
-use super::{BlockGroup, Kind};
+use super::{BlockGroup, DeviceSpace, Kind};
 use crate::error::{Error, Result};
 use crate::units::{DevId, Physical};
 
@@ -87,16 +87,8 @@ impl Space {
         state: &mut State,
         kind: Kind,
     ) -> Result<NewChunk> {
-        if kind == Kind::Data {
-            let short = state
-                .metadata_promised()
-                .saturating_sub(state.pools[METADATA].free);
-            let copies = state.profile_for(Kind::Metadata).copies();
-            let room = state.room(Kind::Metadata);
-            let want = chunk::wanted_len(kind, state.devices_bytes());
-            if short > 0 && room < short + want.div_ceil(copies) {
-                return Err(Error::NoSpace);
-            }
+        if kind == Kind::Data && !state.metadata_can_spare_chunk(&state.devices) {
+            return Err(Error::NoSpace);
         }
         self.allocate_chunk_locked(state, kind)
     }
@@ -115,12 +107,8 @@ impl Space {
         }
         let profile = state.profile_for(kind);
         let want = chunk::wanted_len(kind, state.devices_bytes());
-        let (len, stripes) = state
-            .devices
-            .iter()
-            .filter_map(|device| chunk::place(device, profile, want))
-            .max_by_key(|&(len, _)| len)
-            .ok_or(Error::NoSpace)?;
+        let (len, stripes) =
+            chunk::place_on(&state.devices, profile, want).ok_or(Error::NoSpace)?;
         let flags = kind.flags() | profile.flags();
         let logical = state.next_logical;
         let chunk = NewChunk {
@@ -131,11 +119,7 @@ impl Space {
             stripes,
         };
         (self.config.map_chunk)(&chunk)?;
-        for &(devid, Physical(at)) in &chunk.stripes {
-            if let Some(device) = state.devices.iter_mut().find(|it| it.devid() == devid) {
-                device.take(at, len);
-            }
-        }
+        take_stripes(&mut state.devices, &chunk.stripes, len);
         state.insert_group(logical, len, flags, kind, 0, chunk.stripes.clone());
         state.change(logical, |group| {
             group.free.insert(logical, len);
@@ -152,6 +136,42 @@ impl Space {
 }
 
 impl State {
+    /// With these holes, what metadata is promised still fits after one more data chunk.
+    fn metadata_can_spare_chunk(&self, devices: &[DeviceSpace]) -> bool {
+        let short = self
+            .metadata_promised()
+            .saturating_sub(self.pools[METADATA].free);
+        if short == 0 {
+            return true;
+        }
+        let copies = self.profile_for(Kind::Metadata).copies();
+        let want = chunk::wanted_len(Kind::Data, self.devices_bytes());
+        room_on(devices, copies) >= short + want.div_ceil(copies)
+    }
+
+    /// Whether new chunks can bring the data pool's free bytes up to `wanted`.
+    pub(super) fn data_can_reach(&self, wanted: u64) -> bool {
+        let mut free = self.pools[DATA].free;
+        let profile = self.profile_for(Kind::Data);
+        if wanted > free.saturating_add(room_on(&self.devices, profile.copies())) {
+            return false;
+        }
+        // As the chunks would be made, one after the other.
+        let mut devices = self.devices.clone();
+        let want = chunk::wanted_len(Kind::Data, self.devices_bytes());
+        while free < wanted {
+            if !self.metadata_can_spare_chunk(&devices) {
+                return false;
+            }
+            let Some((len, stripes)) = chunk::place_on(&devices, profile, want) else {
+                return false;
+            };
+            take_stripes(&mut devices, &stripes, len);
+            free += len;
+        }
+        true
+    }
+
     /// This empty group may go.
     fn can_spare(&self, group: &BlockGroup) -> bool {
         // The system group stays: it is small, and the superblock names it. Of the others one
@@ -173,5 +193,13 @@ impl State {
             promised += self.global_reserve;
         }
         self.pools[pool].free.saturating_sub(group.free.bytes()) >= promised
+    }
+}
+
+fn take_stripes(devices: &mut [DeviceSpace], stripes: &[(DevId, Physical)], len: u64) {
+    for &(devid, Physical(at)) in stripes {
+        if let Some(device) = devices.iter_mut().find(|it| it.devid() == devid) {
+            device.take(at, len);
+        }
     }
 }

@@ -196,17 +196,18 @@ impl Space {
         };
         self.with_reclaim(pool, || {
             let mut state = self.lock();
-            loop {
-                let fits = if state.mixed {
-                    state.metadata_fits(bytes, Steal::No, self.nodesize())
-                } else {
-                    state.pools[pool].may_use + bytes <= state.pools[pool].free
-                };
-                if fits {
-                    break;
-                }
-                let kind = if state.mixed { Kind::Mixed } else { Kind::Data };
-                self.allocate_data_chunk_locked(&mut state, kind)?;
+            let wanted = state.pools[pool].may_use.saturating_add(bytes);
+            // Before the first chunk: what can't fit must not turn all that is left into data
+            // chunks. In a mixed filesystem those that can still be made count as free.
+            let fits = match state.mixed {
+                true => state.metadata_fits(bytes, Steal::No, self.nodesize()),
+                false => wanted <= state.pools[pool].free || state.data_can_reach(wanted),
+            };
+            if !fits {
+                return Err(Error::NoSpace);
+            }
+            while !state.mixed && wanted > state.pools[pool].free {
+                self.allocate_data_chunk_locked(&mut state, Kind::Data)?;
             }
             state.pools[pool].may_use += bytes;
             drop(state);

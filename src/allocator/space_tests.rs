@@ -109,6 +109,26 @@ fn data_reservations_end_where_metadata_promises_begin() {
 }
 
 #[test]
+fn a_reservation_that_cannot_fit_makes_no_chunks() {
+    let space = fresh(GIB, 32 * MIB);
+    let numbers = space.numbers();
+    let most = numbers.data.free + numbers.unallocated;
+    for bytes in [most + SECTOR, 4 * GIB, 1 << 62, u64::MAX - SECTOR] {
+        assert!(matches!(space.reserve_data(bytes), Err(Error::NoSpace)));
+        assert!(!space.has_new_chunks(), "{bytes}");
+    }
+    // Metadata is promised 32 MiB more than its groups have, and would lose them.
+    space.set_global_reserve(64 * MIB);
+    let kept = space.reserve_data(most - 63 * MIB);
+    assert!(matches!(kept, Err(Error::NoSpace)));
+    assert!(!space.has_new_chunks());
+    let half = space.reserve_data(most / 2).unwrap();
+    assert!(space.has_new_chunks());
+    drop(half);
+    space.verify().unwrap();
+}
+
+#[test]
 fn only_stealing_operations_enter_the_global_reserve() {
     let space = fresh(89 * MIB, 32 * MIB);
     space.set_global_reserve(16 * MIB);

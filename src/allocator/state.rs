@@ -64,6 +64,14 @@ fn subtract(pool: &mut Pool, group: &BlockGroup) {
     }
 }
 
+/// Logical bytes that chunks of `copies` copies could still get on these devices.
+pub(super) fn room_on(devices: &[DeviceSpace], copies: u64) -> u64 {
+    devices
+        .iter()
+        .map(|device| device.logical_room(copies, chunk::CHUNK_LEAST_BYTES))
+        .sum()
+}
+
 impl State {
     /// The pool that serves a kind. In a mixed filesystem data and metadata share one.
     pub(super) fn pool_of(&self, kind: Kind) -> usize {
@@ -89,11 +97,7 @@ impl State {
 
     /// Logical bytes that new chunks of this kind could still get.
     pub(super) fn room(&self, kind: Kind) -> u64 {
-        let copies = self.profile_for(kind).copies();
-        self.devices
-            .iter()
-            .map(|device| device.logical_room(copies, chunk::CHUNK_LEAST_BYTES))
-            .sum()
+        room_on(&self.devices, self.profile_for(kind).copies())
     }
 
     /// Bytes that metadata is promised: reservations and the global reserve.

@@ -114,6 +114,26 @@ fn the_space_of_removed_files_is_free_after_a_sync() {
 }
 
 #[test]
+fn preallocating_more_than_there_is_leaves_the_image_as_it_was() {
+    on_fresh(&[], |fs| {
+        let c = caller();
+        let file = fs.create(&c, ROOT, b"file", 0o644, libc::O_RDWR).unwrap();
+        let space = &fs.tree_context().space;
+        let before = space.numbers();
+        for bytes in [before.available + (1 << 20), 1 << 40, 1 << 62] {
+            refused(fs.fallocate(file.node, 0, 0, bytes), libc::ENOSPC);
+            let after = space.numbers();
+            assert_eq!(after.unallocated, before.unallocated, "{bytes}");
+            assert_eq!(after.available, before.available, "{bytes}");
+        }
+        assert_eq!(fs.getattr(file.node).unwrap().size, 0);
+        let most = before.available - (8 << 20);
+        fs.fallocate(file.node, 0, 0, most).unwrap();
+        assert_eq!(fs.getattr(file.node).unwrap().size, most);
+    });
+}
+
+#[test]
 fn a_listing_survives_changes_and_ends() {
     on_fresh(&[], |fs| {
         let c = caller();
