@@ -32,8 +32,14 @@ pub enum Steal {
     Yes,
 }
 
-/// Who can turn pinned bytes into free ones: the committer.
+/// Who can turn promised and pinned bytes into free ones: the committer.
 pub trait Reclaim: Send + Sync {
+    /// Writes what waits in memory for the commit into the trees, which takes a part of the space
+    /// that is promised to it; commits nothing. False: there is nobody who could.
+    fn settle(&self) -> bool {
+        false
+    }
+
     /// Commits, if that can free anything. False: trying again is useless.
     fn reclaim(&self) -> bool;
 }
@@ -161,18 +167,24 @@ impl Space {
     /// A refusal comes only after a commit has made pinned bytes free, so the caller holds no
     /// transaction handle and no lock that the commit needs.
     pub fn reserve_metadata(self: &Arc<Self>, bytes: u64, steal: Steal) -> Result<MetaReservation> {
-        self.with_reclaim(METADATA, || {
-            let mut state = self.lock();
-            let nodesize = self.nodesize();
-            if !state.metadata_fits(bytes, steal, nodesize) {
-                return Err(Error::NoSpace);
-            }
-            state.pools[METADATA].may_use += bytes;
-            drop(state);
-            Ok(MetaReservation {
-                space: self.clone(),
-                bytes,
-            })
+        self.with_reclaim(METADATA, || self.try_reserve_metadata(bytes, steal))
+    }
+
+    /// As [`Space::reserve_metadata`], from what is free now: nothing is written to find more.
+    pub fn try_reserve_metadata(
+        self: &Arc<Self>,
+        bytes: u64,
+        steal: Steal,
+    ) -> Result<MetaReservation> {
+        let mut state = self.lock();
+        if !state.metadata_fits(bytes, steal, self.nodesize()) {
+            return Err(Error::NoSpace);
+        }
+        state.pools[METADATA].may_use += bytes;
+        drop(state);
+        Ok(MetaReservation {
+            space: self.clone(),
+            bytes,
         })
     }
 
@@ -187,34 +199,35 @@ impl Space {
     /// Promises data bytes, rounded up to sectors; makes a chunk when that helps. See
     /// [`Space::reserve_metadata`] about locks.
     pub fn reserve_data(self: &Arc<Self>, bytes: u64) -> Result<DataReservation> {
+        let pool = self.lock().pool_of(Kind::Data);
+        self.with_reclaim(pool, || self.try_reserve_data(bytes))
+    }
+
+    /// As [`Space::reserve_data`], from what is free now and chunks that can be made.
+    pub fn try_reserve_data(self: &Arc<Self>, bytes: u64) -> Result<DataReservation> {
         let bytes = bytes
             .checked_next_multiple_of(self.sectorsize())
             .ok_or(Error::NoSpace)?;
-        let pool = {
-            let state = self.lock();
-            state.pool_of(Kind::Data)
+        let mut state = self.lock();
+        let pool = state.pool_of(Kind::Data);
+        let wanted = state.pools[pool].may_use.saturating_add(bytes);
+        // Before the first chunk: what can't fit must not turn all that is left into data
+        // chunks. In a mixed filesystem those that can still be made count as free.
+        let fits = match state.mixed {
+            true => state.metadata_fits(bytes, Steal::No, self.nodesize()),
+            false => wanted <= state.pools[pool].free || state.data_can_reach(wanted),
         };
-        self.with_reclaim(pool, || {
-            let mut state = self.lock();
-            let wanted = state.pools[pool].may_use.saturating_add(bytes);
-            // Before the first chunk: what can't fit must not turn all that is left into data
-            // chunks. In a mixed filesystem those that can still be made count as free.
-            let fits = match state.mixed {
-                true => state.metadata_fits(bytes, Steal::No, self.nodesize()),
-                false => wanted <= state.pools[pool].free || state.data_can_reach(wanted),
-            };
-            if !fits {
-                return Err(Error::NoSpace);
-            }
-            while !state.mixed && wanted > state.pools[pool].free {
-                self.allocate_data_chunk_locked(&mut state, Kind::Data)?;
-            }
-            state.pools[pool].may_use += bytes;
-            drop(state);
-            Ok(DataReservation {
-                space: self.clone(),
-                bytes,
-            })
+        if !fits {
+            return Err(Error::NoSpace);
+        }
+        while !state.mixed && wanted > state.pools[pool].free {
+            self.allocate_data_chunk_locked(&mut state, Kind::Data)?;
+        }
+        state.pools[pool].may_use += bytes;
+        drop(state);
+        Ok(DataReservation {
+            space: self.clone(),
+            bytes,
         })
     }
 
@@ -238,18 +251,30 @@ impl Space {
             Err(Error::NoSpace) => {}
             other => return other,
         }
-        let hopeful = {
+        let (hopeful, waiting) = {
             let state = self.lock();
             // Promises for inode items that wait for a commit count many nodes each.
-            state.pools[METADATA].may_use > WAITING_FLOOR_NODES * self.nodesize()
+            let waiting = state.pools[METADATA].may_use > WAITING_FLOOR_NODES * self.nodesize();
+            let hopeful = waiting
                 || state.pools[pool].usage.pinned > 0
                 || state.groups.values().any(|group| group.usage.used == 0)
-                || state.pools.iter().any(|pool| pool.usage.pinned > 0)
+                || state.pools.iter().any(|pool| pool.usage.pinned > 0);
+            (hopeful, waiting)
         };
         let reclaim = self.reclaim.read().as_ref().and_then(Weak::upgrade);
-        match reclaim {
-            Some(reclaim) if hopeful && reclaim.reclaim() => attempt(),
-            _ => Err(Error::NoSpace),
+        let Some(reclaim) = reclaim.filter(|_| hopeful) else {
+            return Err(Error::NoSpace);
+        };
+        // Written items need a fraction of what was promised to them, and a commit is dear.
+        if waiting && reclaim.settle() {
+            match attempt() {
+                Err(Error::NoSpace) => {}
+                other => return other,
+            }
+        }
+        match reclaim.reclaim() {
+            true => attempt(),
+            false => Err(Error::NoSpace),
         }
     }
 }

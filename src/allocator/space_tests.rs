@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::allocator::superblocks::STRIPE_LEN;
-use crate::allocator::{Reclaim, Steal};
+use crate::allocator::{MetaReservation, Reclaim, Steal};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::units::GIB;
@@ -189,6 +189,33 @@ fn a_failed_reservation_asks_for_a_commit_once() {
     space.settle_free(at, len).unwrap();
     assert!(space.reserve_data(SECTOR).is_ok());
     assert!(reclaim.1.load(Ordering::Relaxed) >= 1);
+}
+
+#[test]
+fn what_waits_in_memory_is_written_before_anything_is_committed() {
+    struct Waiting(Mutex<Vec<MetaReservation>>, AtomicUsize);
+    impl Reclaim for Waiting {
+        fn settle(&self) -> bool {
+            let gone = std::mem::take(&mut *self.0.lock());
+            !gone.is_empty()
+        }
+        fn reclaim(&self) -> bool {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            false
+        }
+    }
+    let space = fresh(89 * MIB, 32 * MIB);
+    let reclaim = Arc::new(Waiting(Mutex::new(Vec::new()), AtomicUsize::new(0)));
+    let weak: Weak<dyn Reclaim> = Arc::downgrade(&(reclaim.clone() as Arc<dyn Reclaim>));
+    space.set_reclaim(weak);
+    let promised = space.reserve_metadata(24 * MIB, Steal::No).unwrap();
+    reclaim.0.lock().push(promised);
+    let more = space.reserve_metadata(16 * MIB, Steal::No).unwrap();
+    assert_eq!(reclaim.1.load(Ordering::Relaxed), 0);
+    // Nothing waits any more, and a commit is the last resort.
+    assert!(space.reserve_metadata(24 * MIB, Steal::No).is_err());
+    assert_eq!(reclaim.1.load(Ordering::Relaxed), 1);
+    drop(more);
 }
 
 #[test]

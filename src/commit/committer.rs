@@ -409,6 +409,20 @@ impl Committer {
 }
 
 impl Reclaim for Committer {
+    fn settle(&self) -> bool {
+        let Some(hooks) = self.hooks() else {
+            return false;
+        };
+        let written = self.ctx.transactions.join().and_then(|trans| {
+            let flushed = hooks.flush_delayed_items(&trans);
+            flushed.map_err(|error| trans.abort(error))
+        });
+        if let Err(error) = &written {
+            log::warn!("what waits for the commit can't be written: {error}");
+        }
+        written.is_ok()
+    }
+
     fn reclaim(&self) -> bool {
         match self.commit_trees() {
             Ok(()) => true,

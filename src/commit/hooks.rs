@@ -11,8 +11,8 @@ pub trait CommitHooks: Send + Sync {
         Ok(())
     }
 
-    /// In the critical section: items that gather in memory (inodes, directory indexes) reach
-    /// their trees. It must not reserve space, join, nor take a lock under which someone does.
+    /// In the critical section, and before it to find space: items that gather in memory (inodes,
+    /// directory indexes) reach their trees. It must not reserve space, join, nor take a lock under which someone does.
     fn flush_delayed_items(&self, trans: &TransHandle) -> Result<()>;
 
     /// The mount turned read-only; nothing of the running transaction will be durable.

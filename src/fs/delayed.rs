@@ -46,6 +46,14 @@ impl DelayedItems {
         })
     }
 
+    /// As [`DelayedItems::prepare`], from what is free now.
+    pub fn prepare_now(&self, steal: Steal) -> Result<DirtyTicket> {
+        let bytes = self.ctx.space.item_update_bytes(1);
+        Ok(DirtyTicket {
+            _reservation: self.ctx.space.try_reserve_metadata(bytes, steal)?,
+        })
+    }
+
     /// Puts the inode on the list; `meta` is the inode's own.
     pub fn mark(&self, inode: &Arc<Inode>, meta: &mut InodeMeta, ticket: DirtyTicket) {
         if meta.dirty.is_none() {

@@ -210,13 +210,29 @@ impl Filesystem {
     /// Space for `items` item changes. Before joining, and with no lock but `names`: it may have
     /// to flush files and to commit to find the space.
     pub(in crate::fs) fn reserve(&self, items: u64, steal: Steal) -> Result<MetaReservation> {
-        let bytes = self.ctx.space.item_bytes(items);
-        self.with_room(|| self.ctx.space.reserve_metadata(bytes, steal))
+        let space = &self.ctx.space;
+        let bytes = space.item_bytes(items);
+        self.without_commit(|| space.try_reserve_metadata(bytes, steal))
+            .or_else(|_| self.with_room(|| space.reserve_metadata(bytes, steal)))
     }
 
     /// Space for the inode's item, under the same conditions; for [`Filesystem::mark_dirty`].
     pub(in crate::fs) fn ticket(&self, steal: Steal) -> Result<DirtyTicket> {
-        self.with_room(|| self.delayed.prepare(steal))
+        self.without_commit(|| self.delayed.prepare_now(steal))
+            .or_else(|_| self.with_room(|| self.delayed.prepare(steal)))
+    }
+
+    /// Asks for space, and once more when delayed content has been written: each file that holds
+    /// some is promised far more metadata than it needs in the end.
+    fn without_commit<T>(&self, ask: impl Fn() -> Result<T>) -> Result<T> {
+        let first = ask();
+        if first.is_ok() || self.delayed_data.bytes() == 0 {
+            return first;
+        }
+        if let Err(error) = file::flush_all(self) {
+            log::warn!("writing back data to find space: {error}");
+        }
+        ask()
     }
 
     /// Asks for space, and once more when files in memory or unlinked inodes held some of it.

@@ -105,7 +105,7 @@ pub(super) fn promise_sectors(
 /// Promises space for `range` and two more sectors (the old last one and an inline extent).
 fn promise(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<Promise> {
     let bytes = range.end - range.start + 2 * u64::from(fs.ctx.sectorsize);
-    match try_promise(fs, inode, bytes) {
+    match promise_now(fs, inode, bytes) {
         Err(Error::NoSpace) => {}
         other => return other,
     }
@@ -127,17 +127,28 @@ fn promise(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<Pr
     }
 }
 
+/// From what is free now.
+fn promise_now(fs: &Filesystem, inode: &Inode, bytes: u64) -> Result<Promise> {
+    let space = &fs.ctx.space;
+    Ok(Promise {
+        items: space.try_reserve_metadata(promised_items(fs, inode, bytes), Steal::No)?,
+        data: Some(space.try_reserve_data(bytes)?),
+    })
+}
+
+/// With a commit, if that is what it takes.
 fn try_promise(fs: &Filesystem, inode: &Inode, bytes: u64) -> Result<Promise> {
+    let space = &fs.ctx.space;
+    Ok(Promise {
+        items: space.reserve_metadata(promised_items(fs, inode, bytes), Steal::No)?,
+        data: Some(space.reserve_data(bytes)?),
+    })
+}
+
+fn promised_items(fs: &Filesystem, inode: &Inode, bytes: u64) -> u64 {
     let first = inode.data.state.lock().item_space.is_none();
     let items = if first { ITEMS_FIRST } else { ITEMS_NEXT } + bytes / BYTES_PER_ITEM;
-    let items = fs
-        .ctx
-        .space
-        .reserve_metadata(fs.ctx.space.item_bytes(items), Steal::No)?;
-    Ok(Promise {
-        data: Some(fs.ctx.space.reserve_data(bytes)?),
-        items,
-    })
+    fs.ctx.space.item_bytes(items)
 }
 
 /// Keeps as much of a promise as the dirty bytes need; the rest goes back.
