@@ -172,7 +172,7 @@ impl LoopMount {
         }
         self.attached = false;
         for device in &self.devices {
-            run(Command::new("losetup").arg("-d").arg(device));
+            detach(device);
         }
         Ok(())
     }
@@ -236,6 +236,28 @@ fn attach(image: &Path) -> PathBuf {
         std::thread::sleep(Duration::from_millis(100));
     }
     panic!("no loop device for {}: {last}", image.display());
+}
+
+/// Somebody who scans all devices at this moment may have this one open: then the kernel detaches it
+/// when they are through, and until then the image is in use.
+#[track_caller]
+fn detach(device: &Path) {
+    let name = device.file_name().expect("a device's path");
+    let place = Path::new("/sys/block").join(name).join("loop/backing_file");
+    let before = std::fs::read_to_string(&place);
+    run(Command::new("losetup").arg("-d").arg(device));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let (Ok(before), Ok(now)) = (&before, std::fs::read_to_string(&place))
+        && *before == now
+    {
+        assert!(
+            Instant::now() < deadline,
+            "{} is still attached to {}",
+            device.display(),
+            now.trim()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A busy mount is often only busy for a moment (a walk's last descriptor, a scanner).
