@@ -162,7 +162,6 @@ fn run(committer: &Weak<Committer>, bell: &Bell, interval: Duration) {
         };
         if committer.ctx.transactions.check().is_err() {
             // Nothing will ever be written again: only the end is waited for.
-            committer.volume.hold_writes();
             drop(committer);
             bell.wait_for_stop();
             return;

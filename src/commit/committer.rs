@@ -182,10 +182,8 @@ impl Committer {
     /// Turns the mount read-only with the real cause, before a dropped guard does it without.
     pub(super) fn abort(&self, error: &Error) {
         self.ctx.transactions.abort(error.clone());
+        // The abort has ended writing; this waits until what was under way has arrived.
         self.volume.hold_writes();
-        if let Some(hooks) = self.hooks() {
-            hooks.transaction_aborted(error);
-        }
     }
 
     /// Runs most heads while writers may still join.
@@ -366,6 +364,8 @@ impl Committer {
         self.volume.flush()?;
         // A buffer that a broken rule freed was not found, so not written either.
         self.ctx.cache.check_whole()?;
+        // The next transaction runs already, and whatever aborted it may have met this one's trees.
+        self.ctx.transactions.check()?;
         self.volume.write_superblocks(&mut superblock)?;
         self.volume.flush()?;
         *durable = superblock;

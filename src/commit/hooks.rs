@@ -1,6 +1,6 @@
 //! What the layer above does for a commit.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::transaction::TransHandle;
 
 /// The filesystem's part of a commit.
@@ -14,7 +14,4 @@ pub trait CommitHooks: Send + Sync {
     /// In the critical section, and before it to find space: items that gather in memory (inodes,
     /// directory indexes) reach their trees. It must not reserve space, join, nor take a lock under which someone does.
     fn flush_delayed_items(&self, trans: &TransHandle) -> Result<()>;
-
-    /// The mount turned read-only; nothing of the running transaction will be durable.
-    fn transaction_aborted(&self, _error: &Error) {}
 }

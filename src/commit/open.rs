@@ -65,7 +65,10 @@ pub fn open(
             "the superblock's generation {generation} leaves no room for further ones"
         )));
     }
-    let ctx = TreeContext::new(cache, space, TransactionManager::new(generation), check);
+    let transactions = TransactionManager::new(generation);
+    let ended = volume.clone();
+    transactions.on_abort(move || ended.end_writes());
+    let ctx = TreeContext::new(cache, space, transactions, check);
 
     ctx.roots.insert(chunk_root(&superblock));
     ctx.roots.insert(tree_root(&superblock));

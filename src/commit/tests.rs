@@ -1,12 +1,14 @@
-//! A block that is lost while its transaction is being written.
+//! What ends writing in the middle of a commit, and at once: a lost block, an abort from anywhere.
 
 use super::mkfs::{self, MkfsOptions};
-use super::{OpenOptions, open};
+use super::{Engine, OpenOptions, open};
+use crate::btree::TreeContext;
+use crate::error::Error;
 use crate::ondisk::ids::{FS_TREE_OBJECTID, ORPHAN_OBJECTID};
 use crate::ondisk::key::{Key, kind};
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
-use crate::units::MIB;
+use crate::units::{Logical, MIB};
 use crate::volume::{BlockDevice, MemoryDevice, Volume};
 use std::io;
 
@@ -16,6 +18,44 @@ type Deed = Box<dyn FnOnce() + Send>;
 struct AtFlush {
     device: MemoryDevice,
     deed: Mutex<Option<Deed>>,
+    writes: AtomicU64,
+}
+
+impl AtFlush {
+    /// A new filesystem, opened without a background thread.
+    fn fresh() -> (Arc<Self>, Engine) {
+        let device = Arc::new(Self {
+            device: MemoryDevice::zeroed(256 * MIB),
+            deed: Mutex::new(None),
+            writes: AtomicU64::new(0),
+        });
+        mkfs::make(&device.device, &MkfsOptions::default()).unwrap();
+        let (volume, superblock) = Volume::open(vec![device.clone()], false).unwrap();
+        let options = OpenOptions {
+            background: false,
+            ..OpenOptions::default()
+        };
+        let engine = open(Arc::new(volume), superblock, &options).unwrap();
+        (device, engine)
+    }
+
+    fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    fn generation_on_disk(&self) -> u64 {
+        let device: Arc<dyn BlockDevice> = Arc::new(self.device.clone());
+        let (_, superblock) = Volume::open(vec![device], true).unwrap();
+        superblock.generation.get()
+    }
+}
+
+/// One edit in a transaction of its own.
+fn change(ctx: &TreeContext, id: u64) {
+    let root = ctx.roots.get(ctx, FS_TREE_OBJECTID).unwrap();
+    let trans = ctx.transactions.join().unwrap();
+    let key = Key::new(ORPHAN_OBJECTID, kind::ORPHAN_ITEM, 256 + id);
+    ctx.upsert(&trans, &root, &key, &[]).unwrap();
 }
 
 impl BlockDevice for AtFlush {
@@ -24,6 +64,7 @@ impl BlockDevice for AtFlush {
     }
 
     fn write_at(&self, at: u64, buf: &[u8]) -> io::Result<()> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
         self.device.write_at(at, buf)
     }
 
@@ -52,24 +93,9 @@ impl BlockDevice for AtFlush {
 /// is not known any more, so neither becomes durable, and the last superblock stays.
 #[test]
 fn no_superblock_is_written_after_a_block_was_lost() {
-    let device = Arc::new(AtFlush {
-        device: MemoryDevice::zeroed(256 * MIB),
-        deed: Mutex::new(None),
-    });
-    mkfs::make(&device.device, &MkfsOptions::default()).unwrap();
-    let (volume, superblock) = Volume::open(vec![device.clone()], false).unwrap();
-    let options = OpenOptions {
-        background: false,
-        ..OpenOptions::default()
-    };
-    let engine = open(Arc::new(volume), superblock, &options).unwrap();
+    let (device, engine) = AtFlush::fresh();
     let ctx = engine.ctx.clone();
     let root = ctx.roots.get(&ctx, FS_TREE_OBJECTID).unwrap();
-    let change = |ctx: &crate::btree::TreeContext, id: u64| {
-        let trans = ctx.transactions.join().unwrap();
-        let key = Key::new(ORPHAN_OBJECTID, kind::ORPHAN_ITEM, 256 + id);
-        ctx.upsert(&trans, &root, &key, &[]).unwrap();
-    };
     change(&ctx, 1);
     // The first commit is whole.
     engine.committer.commit().unwrap();
@@ -88,6 +114,66 @@ fn no_superblock_is_written_after_a_block_was_lost() {
     assert!(happened.load(Ordering::Relaxed));
     assert!(engine.check_writable().is_err());
     assert_eq!(ctx.transactions.durable(), durable);
-    let (_, on_disk) = Volume::open(vec![device], true).unwrap();
-    assert_eq!(on_disk.generation.get(), durable.get());
+    assert_eq!(device.generation_on_disk(), durable.get());
+}
+
+/// An edit of the next transaction fails half-way between this one's blocks and its superblock.
+/// What it met may be this one's trees, so the last superblock stays; nothing at all is written.
+#[test]
+fn no_superblock_follows_an_abort() {
+    let (device, engine) = AtFlush::fresh();
+    let ctx = engine.ctx.clone();
+    change(&ctx, 1);
+    engine.committer.commit().unwrap();
+    let durable = ctx.transactions.durable();
+    change(&ctx, 2);
+    let at_abort = Arc::new(AtomicU64::new(0));
+    let (seen, aborting, counted) = (at_abort.clone(), ctx.clone(), device.clone());
+    *device.deed.lock() = Some(Box::new(move || {
+        let trans = aborting.transactions.join().unwrap();
+        let _ = trans.abort(Error::corrupt("planned"));
+        seen.store(counted.writes(), Ordering::Relaxed);
+    }));
+    let error = engine.committer.commit().expect_err("aborted on the way");
+    assert!(error.to_string().contains("planned"), "{error}");
+    assert!(
+        at_abort.load(Ordering::Relaxed) > 0,
+        "the abort came after the blocks"
+    );
+    assert_eq!(device.writes(), at_abort.load(Ordering::Relaxed));
+    assert_eq!(ctx.transactions.durable(), durable);
+    assert_eq!(device.generation_on_disk(), durable.get());
+}
+
+/// Who aborts need not be the committer, and nobody has to notice first: when `abort` has
+/// returned, no write of any kind is accepted.
+#[test]
+fn an_abort_from_anywhere_ends_writing_at_once() {
+    let (device, engine) = AtFlush::fresh();
+    let ctx = &engine.ctx;
+    change(ctx, 1);
+    engine.committer.commit().unwrap();
+    change(ctx, 2);
+    let writes = device.writes();
+    let at = Logical(ctx.space.group_starts()[0]);
+    let mut superblock = engine.committer.superblock();
+    let trans = ctx.transactions.join().unwrap();
+    let _ = trans.abort(Error::corrupt("planned"));
+    // What needs no transaction: overwriting data in place, blocks written early.
+    assert!(engine.volume.write(at, &[0; 4096]).is_err());
+    assert!(engine.volume.write_superblocks(&mut superblock).is_err());
+    engine.volume.discard(at, 4096).unwrap();
+    let dirty = ctx.transactions.running().dirty_blocks.sorted();
+    assert!(!dirty.is_empty());
+    let transid = trans.transid();
+    assert!(ctx.cache.write_out(&dirty, transid).is_err());
+    drop(trans);
+    assert!(engine.committer.write_early().is_err());
+    assert!(engine.committer.commit().is_err());
+    assert!(engine.committer.sync(transid).is_err());
+    assert!(engine.shutdown().is_err());
+    // Opening for reading and letting go of what was held don't bring it back.
+    engine.volume.release_writes();
+    assert!(engine.volume.write(at, &[0; 4096]).is_err());
+    assert_eq!(device.writes(), writes);
 }

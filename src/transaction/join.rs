@@ -9,7 +9,7 @@ use super::running::Transaction;
 use crate::allocator::MetaReservation;
 use crate::error::{Error, Result};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, OnceLock};
 use crate::units::Generation;
 
 /// What changes under the one lock.
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     /// Set with `State::aborted`, so that a check costs one load.
     pub(super) is_aborted: AtomicBool,
+    /// Told by the first abort, see [`TransactionManager::on_abort`].
+    pub(super) on_abort: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Shared {
@@ -41,6 +43,10 @@ impl Shared {
             state.aborted = Some(error);
             // Release: pairs with the Acquire in `check`.
             self.is_aborted.store(true, Ordering::Release);
+            // Under the lock: whoever hears of the abort finds that this has happened too.
+            if let Some(tell) = self.on_abort.get() {
+                tell();
+            }
         }
         drop(state);
         self.changed.notify_all();
@@ -75,8 +81,15 @@ impl TransactionManager {
                 }),
                 changed: Condvar::new(),
                 is_aborted: AtomicBool::new(false),
+                on_abort: OnceLock::new(),
             }),
         }
+    }
+
+    /// Says what the first abort does at once, whoever it comes from and whatever locks they
+    /// hold: so `tell` must neither wait nor come back here. Only the first call counts.
+    pub fn on_abort(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _only_the_first = self.shared.on_abort.set(Box::new(tell));
     }
 
     /// Enters the running transaction; waits only while a commit is in its critical section.

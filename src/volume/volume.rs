@@ -3,7 +3,8 @@
 //! Owns: members, chunk map, geometry. Reads try every copy and repair the bad ones; writes
 //! go to every copy. Invariant of the gate: a write of all copies and a repair never overlap
 //! in time, so that a repair can't put old bytes over ones that were just written. While writes
-//! are held ([`Volume::hold_writes`]) nothing reaches a device, repairs neither.
+//! are held ([`Volume::hold_writes`]) nothing reaches a device, repairs neither; after
+//! [`Volume::end_writes`] no call that begins writes anything, for good.
 
 use super::chunk_map::ChunkMap;
 use super::device::BlockDevice;
@@ -24,6 +25,7 @@ pub struct Volume {
     chunks: ChunkMap,
     read_only: bool,
     held: AtomicBool,
+    ended: AtomicBool,
     /// Good content of blocks whose other copies were found bad while writes were held.
     postponed: Mutex<Vec<(Logical, Vec<u8>)>>,
     superblocks_differ: bool,
@@ -95,6 +97,7 @@ impl Volume {
             chunks: ChunkMap::default(),
             read_only,
             held: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             postponed: Mutex::new(Vec::new()),
             superblocks_differ,
             sectorsize: superblock.sectorsize.get(),
@@ -132,7 +135,7 @@ impl Volume {
     }
 
     /// From now on nothing is written until [`Volume::release_writes`], repairs neither: for as
-    /// long as nobody has said that the image may be written, and for ever after an abort.
+    /// long as nobody has said that the image may be written.
     pub fn hold_writes(&self) {
         // Taken so that a repair under way has ended when this returns.
         let _alone = self.gate.write();
@@ -160,6 +163,13 @@ impl Volume {
         }
     }
 
+    /// From now on no call writes anything, ever: what memory holds is not to be trusted. Never
+    /// waits, so a write that had begun may still arrive.
+    pub fn end_writes(&self) {
+        // Release: pairs with the Acquire in `want_writable`.
+        self.ended.store(true, Ordering::Release);
+    }
+
     /// Some copy of the superblock wasn't the one that was chosen when the volume was opened. It
     /// may name trees whose blocks are reused from now on, so it has to be written first.
     pub fn superblocks_differ(&self) -> bool {
@@ -170,6 +180,8 @@ impl Volume {
     fn want_writable(&self) -> Result<()> {
         let why = if self.read_only {
             "the image was opened for reading only"
+        } else if self.ended.load(Ordering::Acquire) {
+            "writing to the image has ended"
         } else if self.held.load(Ordering::Relaxed) {
             "nothing may be written to the image"
         } else {

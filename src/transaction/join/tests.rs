@@ -98,3 +98,34 @@ fn no_edit_is_ever_made_in_a_transaction_that_is_being_finished() {
         8000
     );
 }
+
+/// A commit that is given up leaves trees that are only half brought to rest. Nobody may get in
+/// between the end of its phase and the abort: it could commit them.
+#[test]
+fn when_the_phase_of_a_dropped_commit_is_over_the_abort_is_there() {
+    for round in 0..400 {
+        let manager = TransactionManager::new(Generation(1));
+        let mut commit = manager.begin_critical().unwrap();
+        if round % 2 == 0 {
+            commit.unblock();
+        }
+        let looking = Arc::new(AtomicBool::new(false));
+        let watcher = {
+            let (manager, looking) = (manager.clone(), looking.clone());
+            thread::spawn(move || {
+                looking.store(true, Ordering::Release);
+                while manager.phase() != Phase::Running {
+                    std::hint::spin_loop();
+                }
+                (manager.check(), manager.begin_critical().map(drop))
+            })
+        };
+        while !looking.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        drop(commit);
+        let (checked, begun) = watcher.join().unwrap();
+        assert!(checked.is_err(), "round {round}");
+        assert!(begun.is_err(), "round {round}");
+    }
+}
