@@ -110,10 +110,7 @@ impl ExtentRecord {
             self.refs = refs.ok_or_else(|| self.contradiction(&back_ref, change))?;
             if let Some(i) = self.inline.iter().position(|(have, _)| *have == back_ref) {
                 let count = i64::from(self.inline[i].1) + change;
-                let is_tree = matches!(
-                    back_ref,
-                    BackRef::TreeBlock { .. } | BackRef::SharedBlock { .. }
-                );
+                let is_tree = !back_ref.is_data();
                 match u32::try_from(count) {
                     Ok(0) => {
                         self.inline.remove(i);

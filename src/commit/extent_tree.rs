@@ -7,6 +7,7 @@
 use super::csums::Csums;
 use super::extent_record::ExtentRecord;
 use super::free_space_delta::FreeSpaceDelta;
+use super::keyed_refs;
 use crate::allocator::Space;
 use crate::btree::{Root, TreeContext, Update};
 use crate::error::{Error, Result};
@@ -170,55 +171,51 @@ impl ExtentTree<'_> {
         changes: &[(BackRef, i64)],
     ) -> Result<()> {
         for &(back_ref, change) in changes {
-            let key = self.keyed_place(at, &back_ref, change)?;
-            let mut failed = None;
-            self.ctx.update(trans, self.root, &key, |data| {
-                failed = None;
-                let have = match data {
-                    None => 0,
-                    Some(data) => BackRef::from_keyed(&key, data).map_or(0, |(_, count)| count),
+            let mut left = change;
+            while left != 0 {
+                let place = keyed_refs::find(self.ctx, self.root, at, &back_ref, left > 0)?;
+                let Some(key) = place else {
+                    let what = format!("no item counts {back_ref:?}, which should go by {left}");
+                    return Err(Error::corrupt_block(at, None, what));
                 };
-                match u32::try_from(i64::from(have) + change) {
-                    Ok(0) => Ok(Update::Delete),
-                    Ok(count) => Ok(Update::Put(back_ref.encode_keyed(count))),
-                    Err(_) => {
-                        failed = Some(have);
-                        Ok(Update::Keep)
-                    }
-                }
-            })?;
-            if let Some(have) = failed {
-                let what = format!("{back_ref:?} counts {have} and should change by {change}");
-                return Err(Error::corrupt_block(at, None, what));
+                left -= self.change_item_of_one(trans, at, &key, &back_ref, left)?;
             }
         }
         Ok(())
     }
 
-    /// The key under which a reference is, or is to be. Data references whose hashes are the
-    /// same follow each other.
-    fn keyed_place(&self, at: Logical, back_ref: &BackRef, change: i64) -> Result<Key> {
-        let mut key = back_ref.key(at.get());
-        if back_ref.kind() != kind::EXTENT_DATA_REF {
-            return Ok(key);
-        }
-        let first = key;
-        loop {
-            let found = self.ctx.get_with(self.root, &key, |data| {
-                BackRef::from_keyed(&key, data).is_some_and(|(have, _)| have == *back_ref)
-            })?;
-            match found {
-                Some(true) => return Ok(key),
-                Some(false) => key.offset = key.offset.wrapping_add(1),
-                // After a deletion there may be a gap in a chain, so an absent one is looked
-                // for a little further before it is believed to be absent.
-                None if change > 0 => return Ok(key),
-                None if key.offset.wrapping_sub(first.offset) < 16 => {
-                    key.offset = key.offset.wrapping_add(1);
-                }
-                None => return Ok(first),
+    /// Changes the count of one keyed reference, as far as its item goes: Linux may have
+    /// left a second one behind it. Returns what was done of the change.
+    fn change_item_of_one(
+        &self,
+        trans: &TransHandle,
+        at: Logical,
+        key: &Key,
+        back_ref: &BackRef,
+        change: i64,
+    ) -> Result<i64> {
+        let (mut before, mut after) = (0, 0);
+        self.ctx.update(trans, self.root, key, |data| {
+            let counted = data.and_then(|data| BackRef::from_keyed(key, data));
+            before = counted.map_or(0, |(_, count)| i64::from(count));
+            after = (before + change).max(0);
+            if after > 1 && !back_ref.is_data() {
+                // A tree block is referenced by one tree, or one parent, once.
+                after = before;
             }
+            match u32::try_from(after) {
+                _ if after == before => Ok(Update::Keep),
+                Ok(0) => Ok(Update::Delete),
+                Ok(count) => Ok(Update::Put(back_ref.encode_keyed(count))),
+                Err(_) => Ok(Update::Keep),
+            }
+        })?;
+        // Nothing done would have the caller look for ever.
+        if before == after || u32::try_from(after).is_err() {
+            let what = format!("{back_ref:?} counts {before} and should change by {change}");
+            return Err(Error::corrupt_block(at, None, what));
         }
+        Ok(after - before)
     }
 }
 

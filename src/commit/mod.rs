@@ -19,6 +19,7 @@ mod free_space_delta;
 mod free_space_items;
 mod free_space_tree;
 mod hooks;
+mod keyed_refs;
 pub mod mkfs;
 mod open;
 mod open_space;

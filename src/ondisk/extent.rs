@@ -137,6 +137,11 @@ impl BackRef {
         }
     }
 
+    /// Whether it is one to file data, which may count more than once.
+    pub const fn is_data(&self) -> bool {
+        matches!(self, Self::Data { .. } | Self::SharedData { .. })
+    }
+
     /// What orders references of one kind: the offset of the key that would hold it. Inline
     /// references are in ascending order of kind, and in *descending* order of this within one.
     pub fn sequence(&self) -> u64 {

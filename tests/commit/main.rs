@@ -1,6 +1,7 @@
 //! Commits on real images, judged by `btrfs check` in both modes and by the kernel: items are
 //! written at the level of the trees, so that nothing above the commit takes part.
 
+mod collisions;
 mod extents;
 mod faults;
 mod gated;
