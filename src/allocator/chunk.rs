@@ -90,6 +90,20 @@ mod tests {
         assert_eq!(wanted_len(Kind::System, 128 * MIB), 12 * MIB + 768 * 1024);
     }
 
+    /// Converted images leave holes that start anywhere.
+    #[test]
+    fn chunks_start_at_whole_stripes() {
+        let mut device = DeviceSpace::new(DevId(1), 64 * MIB);
+        device.take(MIB, 4096);
+        for (profile, len) in [(Profile::Single, 16 * MIB), (Profile::Dup, 64 * MIB)] {
+            let (len, stripes) = place(&device, profile, len).unwrap();
+            for (_, Physical(at)) in stripes {
+                assert_eq!((at % STRIPE_LEN, len % STRIPE_LEN), (0, 0));
+                assert!(at + len <= 64 * MIB, "{at} and {len} bytes");
+            }
+        }
+    }
+
     #[test]
     fn a_small_hole_gives_a_small_chunk_and_a_tiny_one_none() {
         let mut device = DeviceSpace::new(DevId(1), 64 * MIB);

@@ -330,6 +330,70 @@ fn the_last_group_with_copies_stays() {
     );
 }
 
+/// A group of a profile that we can't write has free space, and it is not ours.
+#[test]
+fn a_group_that_cannot_be_written_stays_closed() {
+    let space = fresh(GIB, 32 * MIB);
+    let before = space.numbers().data.free;
+    let raid0 = 1 | (1 << 3);
+    space.add_group(GIB, 64 * MIB, raid0, 0, vec![]).unwrap();
+    space.load_free(GIB, [(GIB, 64 * MIB)]);
+    assert_eq!(space.numbers().data.free, before);
+    let mut reservation = space.reserve_data(32 * MIB).unwrap();
+    let in_it = GIB..GIB + 64 * MIB;
+    while reservation.bytes() > 0 {
+        let want = reservation.bytes();
+        let hint = Some(Logical(GIB));
+        let (at, _) = space
+            .alloc_data(&mut reservation, want, SECTOR, hint)
+            .unwrap();
+        assert!(!in_it.contains(&at.get()), "{at}");
+    }
+    space.verify().unwrap();
+}
+
+/// Thousands of inode items that wait for a commit each promise nodes that they mostly won't
+/// need: a commit gives them back, so space isn't refused before one, pinned bytes or not. A few
+/// promises aren't worth one.
+#[test]
+fn many_promises_are_worth_a_commit() {
+    struct GiveBack(
+        Mutex<Option<crate::allocator::MetaReservation>>,
+        AtomicUsize,
+    );
+    impl Reclaim for GiveBack {
+        fn reclaim(&self) -> bool {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.lock().take();
+            true
+        }
+    }
+    for (promised, fits) in [(512 * NODE, true), (128 * NODE, false)] {
+        let space = fresh(89 * MIB, 32 * MIB);
+        // Every group has an extent, or giving it back would be a hope too.
+        for at in [MIB + 64 * SECTOR, 9 * MIB, 17 * MIB] {
+            assert!(space.alloc_exact(Logical(at), NODE));
+            space.settle_alloc(Logical(at), NODE);
+        }
+        let free = space.numbers().metadata.free;
+        let most = space.reserve_metadata(free - promised, Steal::No).unwrap();
+        let waiting = space.reserve_metadata(promised, Steal::No).unwrap();
+        // What is promised to one operation is as good as used.
+        let blocks = most.bytes() / NODE;
+        drop(most);
+        for _ in 0..blocks {
+            let at = space.alloc_tree_block(TreeSpace::Metadata).unwrap();
+            space.settle_alloc(at, NODE);
+        }
+        let reclaim = Arc::new(GiveBack(Mutex::new(Some(waiting)), AtomicUsize::new(0)));
+        let weak: Weak<dyn Reclaim> = Arc::downgrade(&(reclaim.clone() as Arc<dyn Reclaim>));
+        space.set_reclaim(weak);
+        let got = space.reserve_metadata(8 * NODE, Steal::No);
+        assert_eq!(got.is_ok(), fits, "{promised} bytes promised");
+        assert_eq!(reclaim.1.load(Ordering::Relaxed), usize::from(fits));
+    }
+}
+
 #[test]
 fn superblock_copies_are_never_handed_out() {
     let space = fresh(GIB, 32 * MIB);

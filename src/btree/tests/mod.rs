@@ -6,3 +6,4 @@ mod contents;
 mod failing;
 mod sharing;
 mod speed;
+mod waiting;

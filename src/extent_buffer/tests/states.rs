@@ -6,7 +6,7 @@ use crate::extent_buffer::{Cache, Kind};
 use crate::ondisk::tree_block::{self, HEADER_FLAG_WRITTEN};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::thread;
+use crate::sync::{mpsc, thread};
 use crate::units::{Generation, Logical};
 
 const AT: u64 = 1 << 20;
@@ -333,4 +333,26 @@ fn readahead_brings_blocks_in_and_ends_when_told() {
     let before = reads(&disk);
     cache.readahead(&[any(2)]);
     assert_eq!(reads(&disk), before);
+}
+
+/// A damaged parent can name a block that somebody holds who waits for the one who asks. The lie
+/// is told, not waited for.
+#[test]
+fn a_lying_pointer_to_a_block_in_use_is_not_waited_for() {
+    each_kind(|kind| {
+        let disk = Disk::with_leaves([AT], 5);
+        let cache = disk.cache(16, kind);
+        let held = cache.read(&of_generation(AT, 5)).unwrap().into_write();
+        let (tell, told) = mpsc::channel();
+        let theirs = cache.clone();
+        let asker = thread::spawn(move || {
+            let answer = theirs.read(&of_generation(AT, 6)).map(|eb| eb.bytenr());
+            tell.send(answer).unwrap();
+        });
+        let answer = told.recv_timeout(std::time::Duration::from_secs(10));
+        drop(held);
+        asker.join().unwrap();
+        let error = answer.expect("an answer in time").unwrap_err();
+        assert!(error.to_string().contains("in use as another"), "{error}");
+    });
 }
