@@ -14,6 +14,7 @@ const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
 
 mod faults;
 mod limits;
+mod races;
 mod stories;
 
 type Device = Arc<FaultyDevice<MemoryDevice>>;

@@ -47,6 +47,57 @@ fn a_failed_write_back_is_told_by_fsync_once_and_loses_nothing_else() {
     check(&device);
 }
 
+/// A truncation that ends half way says how long the file is now: what it left isn't hidden behind
+/// a smaller size, to come back as content when the file grows.
+#[test]
+fn a_truncation_that_fails_half_way_tells_the_size_that_it_reached() {
+    let pristine = mkfs(128, &["-n", "4096", "-m", "single"]);
+    let fs = mount(&pristine);
+    let node = create(&fs, "f");
+    let sectors = 1200;
+    let mut old = vec![0; sectors * 8192];
+    for (index, pair) in old.chunks_mut(8192).enumerate() {
+        pair[..4096].copy_from_slice(&pattern(index as u64 + 5, 4096));
+        write(&fs, node, index as u64 * 8192, &pair[..4096]).unwrap();
+    }
+    truncate(&fs, node, old.len() as u64).unwrap();
+    fs.unmount().unwrap();
+    drop(fs);
+    let mut reached = Vec::new();
+    for failing in 1.. {
+        let device: Device = Arc::new(FaultyDevice::over(Arc::new(MemoryDevice::clone(
+            pristine.inner(),
+        ))));
+        let fs = mount(&device);
+        let node = look_up(&fs, "f");
+        // A bad block is read again: nothing can be read from here on.
+        (failing..failing + 200).for_each(|nth| device.plan(Fault::FailRead(nth)));
+        let done = truncate(&fs, node, 0);
+        device.heal();
+        if fs.read_only_reason().is_some() {
+            // It failed inside a transaction, which is nobody's ordinary error.
+            continue;
+        }
+        let size = fs.getattr(node).unwrap().size;
+        if done.is_ok() {
+            assert_eq!(size, 0);
+            break;
+        }
+        reached.push(size);
+        let mut expected = old[..size as usize].to_vec();
+        assert!(content(&fs, node) == expected, "{size} bytes are left");
+        expected.resize(old.len(), 0);
+        truncate(&fs, node, old.len() as u64).unwrap();
+        assert!(content(&fs, node) == expected, "grown from {size} bytes");
+        fs.unmount().unwrap();
+        drop(fs);
+        check(&device);
+    }
+    // At once, and after some of it was gone.
+    assert!(reached.contains(&(old.len() as u64)), "{reached:?}");
+    assert!(reached.iter().any(|&size| size < old.len() as u64));
+}
+
 /// What is durable after each fsync survives a power cut at any write; nothing is half there.
 #[test]
 fn a_power_cut_at_any_write_leaves_the_last_fsync_or_something_newer() {
