@@ -254,6 +254,7 @@ fn clean_until_stopped(fs: &Weak<Filesystem>) {
         match fs.evict_one(Duration::from_millis(500)) {
             Ok(_) => {}
             Err(Error::Aborted(_)) => return,
+            Err(Error::NoSpace) => fs.home.evictions.pause(Duration::from_millis(500)),
             Err(error) => {
                 log::warn!(
                     "deleting an unlinked inode failed, the next mount tries again: {error}"

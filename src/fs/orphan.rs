@@ -92,9 +92,21 @@ impl Evictions {
         Some(next)
     }
 
-    fn done(&self) {
-        self.queue.lock().running -= 1;
+    /// The end of one that was taken; `again` puts it back.
+    fn done(&self, again: Option<Eviction>) {
+        let mut queue = self.queue.lock();
+        queue.running -= 1;
+        queue.waiting.extend(again);
+        drop(queue);
         self.changed.notify_all();
+    }
+
+    /// Waits a while, or until there is something new.
+    pub fn pause(&self, patience: Duration) {
+        let mut queue = self.queue.lock();
+        if !queue.stopped {
+            self.changed.wait_for(&mut queue, patience);
+        }
     }
 
     /// Waits until the ones that others took are finished.
@@ -135,7 +147,9 @@ impl Filesystem {
             return Ok(false);
         };
         let done = self.evict(&eviction.root, eviction.objectid);
-        self.home.evictions.done();
+        // Space may come; any other failure is left to the next mount, which finds the orphan.
+        let again = matches!(done, Err(Error::NoSpace)).then_some(eviction);
+        self.home.evictions.done(again);
         done.map(|()| true)
     }
 

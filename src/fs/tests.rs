@@ -228,3 +228,31 @@ fn inodes_are_not_loaded_from_the_past() {
     assert_eq!(seen, 7);
     fs.unmount().unwrap();
 }
+
+/// The space of a removed file was lost until the next mount.
+#[test]
+fn a_deletion_that_finds_no_space_is_tried_again() {
+    let device = device();
+    let fs = mount(&device, false);
+    let made = fs.mknod(&CALLER, NodeId::ROOT, b"file", libc::S_IFREG | 0o644, 0);
+    let node = made.unwrap().node;
+    let content = vec![7; 1 << 20];
+    fs.write(node, 0, &content, WriteFlags::default()).unwrap();
+    fs.sync().unwrap();
+    let used = || fs.ctx.space.numbers().data.usage.used;
+    assert!(used() >= 1 << 20);
+    fs.unlink(NodeId::ROOT, b"file").unwrap();
+    let mut taken = Vec::new();
+    for nodes in [1024, 64, 4, 1] {
+        let bytes = nodes * u64::from(fs.ctx.nodesize);
+        while let Ok(more) = fs.ctx.space.try_reserve_metadata(bytes, Steal::Yes) {
+            taken.push(more);
+        }
+    }
+    fs.forget(node, 1);
+    assert_eq!(fs.clean().unwrap_err().errno(), libc::ENOSPC);
+    drop(taken);
+    fs.sync().unwrap();
+    assert_eq!(used(), 0);
+    fs.unmount().unwrap();
+}
