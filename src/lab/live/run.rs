@@ -10,6 +10,7 @@ use crate::volume::FileDevice;
 use anyhow::Context;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// How the log begins when a rule was broken.
 const BROKEN: &str = "BUG_ON";
@@ -144,20 +145,31 @@ pub fn run(
         &place.log(),
         &plan.mount_options(subject),
     )?;
-    let spec = spec(plan, mounted.dir(), seed)?;
+    let began = Instant::now();
     let mut told = String::new();
     let mut first = None;
-    let summary = conductor::run(&spec, &plan.worker, Some(plan.each), &mut |progress| {
-        told += &mounted.news();
-        if first.is_none() && told.contains(BROKEN) {
-            first = Some(progress.elapsed.as_secs_f64());
-        }
-        match first {
-            Some(_) => Order::Stop,
-            None => watch(progress),
-        }
-    })?;
+    let worked = spec(plan, mounted.dir(), seed).and_then(|spec| {
+        conductor::run(&spec, &plan.worker, Some(plan.each), &mut |progress| {
+            told += &mounted.news();
+            if first.is_none() && told.contains(BROKEN) {
+                first = Some(progress.elapsed.as_secs_f64());
+            }
+            match first {
+                Some(_) => Order::Stop,
+                None => watch(progress),
+            }
+        })
+    });
     told += &mounted.news();
+    let summary = match worked {
+        Ok(summary) => summary,
+        // Already the folders to work in may meet the race.
+        Err(_) if told.contains(BROKEN) => {
+            let seconds = began.elapsed().as_secs_f64();
+            return broken_at_once(plan, subject, seed, &place, mounted, seconds);
+        }
+        Err(error) => return Err(error),
+    };
     if told.contains(BROKEN) {
         first = first.or(Some(summary.seconds));
     }
@@ -207,6 +219,36 @@ pub fn run(
         run.kept = place.keep(plan, &name)?;
     }
     Ok(run)
+}
+
+/// A rule was broken before the processes had begun: there is nothing to compare.
+fn broken_at_once(
+    plan: &Plan,
+    subject: &Subject,
+    seed: u64,
+    place: &Place,
+    mounted: Mounted,
+    seconds: f64,
+) -> anyhow::Result<Run> {
+    // It ends badly, as it should after a broken rule.
+    let _ = mounted.unmount();
+    let log = std::fs::read_to_string(place.log()).unwrap_or_default();
+    let mut judgement = Judgement::default();
+    judges::check(&place.image(), &mut judgement);
+    Ok(Run {
+        subject: subject.name.clone(),
+        seed,
+        operations: 0,
+        seconds,
+        wrong: Vec::new(),
+        interrupted: false,
+        violation: Some(broken(&log, 0, seconds)),
+        daemon: None,
+        judgement,
+        lacking: Vec::new(),
+        denied: Vec::new(),
+        kept: place.keep(plan, &format!("{}-{seed}", subject.name))?,
+    })
 }
 
 fn make_image(plan: &Plan, image: &Path) -> anyhow::Result<()> {
