@@ -36,7 +36,7 @@ pub struct SpaceNumbers {
     pub global_reserve: u64,
     /// What `df` shows as size.
     pub size: u64,
-    /// What `df` shows as free, for root.
+    /// What `df` shows as free, for root: without what is kept for commits.
     pub free: u64,
     /// What can be written as file contents: free data bytes and chunks that can still be made.
     pub available: u64,
@@ -73,9 +73,9 @@ impl Space {
                 data_free += group.len - group.usage.used - group.usage.superblocks;
             }
         }
-        let reserve = if state.mixed { 0 } else { state.global_reserve };
-        let size = (devices_total / factor).saturating_sub(reserve);
-        let free = size.saturating_sub(raw_used / factor);
+        let size = devices_total / factor;
+        // The reserve counts as used: nobody gets it.
+        let free = size.saturating_sub(raw_used / factor + state.global_reserve);
         let room = state.room(data_kind);
         let mut available = data_free.saturating_sub(data.promised) + room;
         // Without metadata no file can be made, however much room there is for contents.

@@ -27,6 +27,19 @@ pub fn quota_flags(image: &Path) -> Option<String> {
     Some(flags.to_owned())
 }
 
+/// References of blocks by the address of their parent, and of data extents by that of a leaf.
+pub fn shared_references(image: &Path) -> (usize, usize) {
+    let dump = dump(image, &["-t", "extent"]);
+    let count = |words: &str| dump.matches(words).count();
+    (count("shared block backref"), count("shared data backref"))
+}
+
+/// How many chunks hold this kind of block group: `DATA`, `METADATA`, `SYSTEM`.
+pub fn chunks(image: &Path, kind: &str) -> usize {
+    let dump = dump(image, &["-t", "chunk"]);
+    dump.matches(&format!(" type {kind}")).count()
+}
+
 fn dump(image: &Path, options: &[&str]) -> String {
     let mut command = Command::new("btrfs");
     command
