@@ -64,6 +64,8 @@ pub struct Committer {
     pub(super) quota_unmarked: AtomicBool,
     /// The last durable superblock. Its lock makes commits take turns.
     pub(super) superblock: Mutex<Superblock>,
+    /// A copy of it, for who must not wait for a commit.
+    pub(super) shown: Mutex<Superblock>,
     pub(super) hooks: RwLock<Option<Weak<dyn CommitHooks>>>,
     pub(super) background: Mutex<Option<super::background::Background>>,
     pub(super) cleaner: super::cleaner::Cleaner,
@@ -91,14 +93,9 @@ impl Committer {
         self.hooks.read().as_ref().and_then(Weak::upgrade)
     }
 
-    /// A copy of the last durable superblock.
+    /// A copy of the last durable superblock. Doesn't wait for a commit that is under way.
     pub fn superblock(&self) -> Superblock {
-        self.superblock.lock().clone()
-    }
-
-    /// Changes the superblock with the next commit (label, feature bits).
-    pub fn change_superblock(&self, change: impl FnOnce(&mut Superblock)) {
-        change(&mut self.superblock.lock());
+        self.shown.lock().clone()
     }
 
     /// Everything that joined before is durable when this returns. Requests that come together
@@ -369,6 +366,7 @@ impl Committer {
         self.volume.write_superblocks(&mut superblock)?;
         self.volume.flush()?;
         *durable = superblock;
+        self.shown.lock().clone_from(durable);
         guard.super_written();
         if self.discard {
             self.discard_ranges(&pinned);

@@ -136,6 +136,7 @@ pub fn open(
         discard: options.discard,
         read_only: reason.clone(),
         quota_unmarked: true.into(),
+        shown: Mutex::new(superblock.clone()),
         superblock: Mutex::new(superblock),
         hooks: RwLock::new(None),
         background: Mutex::new(None),
