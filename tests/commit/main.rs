@@ -8,6 +8,7 @@ mod gated;
 mod hostile;
 mod recording;
 mod scribe;
+mod superblocks;
 mod write_order;
 
 use btrfuse_test_support::check::{check, complaints};
