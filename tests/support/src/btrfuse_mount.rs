@@ -75,14 +75,26 @@ impl BtrfuseMount {
         Self::with_binary(&btrfuse_binary(), image, options)
     }
 
+    /// As [`BtrfuseMount::new`], with more in the log: `level` is what `RUST_LOG` takes.
+    #[track_caller]
+    pub fn with_log_level(image: &Path, options: &str, level: &str) -> Self {
+        let mut command = Command::new(btrfuse_binary());
+        command.env("RUST_LOG", level);
+        Self::start(command, image, options)
+            .unwrap_or_else(|error| panic!("btrfuse mount -o {options} failed: {error}"))
+    }
+
     /// As [`BtrfuseMount::try_new`], with another build of the program.
     pub fn with_binary(binary: &Path, image: &Path, options: &str) -> Result<Self, Refused> {
+        Self::start(Command::new(binary), image, options)
+    }
+
+    fn start(mut command: Command, image: &Path, options: &str) -> Result<Self, Refused> {
         let folder = tempfile::Builder::new()
             .prefix("btrfuse-mount-")
             .tempdir_in("/var/tmp")
             .expect("a mount point under /var/tmp");
         let mut log = tempfile::tempfile().expect("a temporary file");
-        let mut command = Command::new(binary);
         command.args(["mount", "-f"]);
         if !options.is_empty() {
             command.args(["-o", options]);
@@ -94,7 +106,7 @@ impl BtrfuseMount {
             .stdout(log.try_clone().expect("a second descriptor"))
             .stderr(log.try_clone().expect("a second descriptor"))
             .spawn()
-            .unwrap_or_else(|error| panic!("{} can't be started: {error}", binary.display()));
+            .unwrap_or_else(|error| panic!("{command:?} can't be started: {error}"));
         let deadline = Instant::now() + LIMIT;
         while !is_mounted(folder.path()) {
             if let Some(status) = daemon.try_wait().expect("our own child") {

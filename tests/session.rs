@@ -1,0 +1,168 @@
+//! What the daemon and the kernel agree on, seen in the requests that arrive: the log of the FUSE
+//! library says what was agreed, and each request with its size and its thread.
+
+use btrfuse_test_support::{BtrfuseMount, Image, btrfs_check};
+use rustix::fs::{Mode, OFlags};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+fn talkative(image: &Path, options: &str) -> BtrfuseMount {
+    BtrfuseMount::with_log_level(image, options, "fuser=debug")
+}
+
+/// The end, without the rule that the log must not say ERROR: a capability's name does.
+fn end(mount: BtrfuseMount) {
+    let (status, log) = mount.end();
+    assert!(status.success(), "{status}\n{log}");
+}
+
+/// The requests of one kind since `from` (a length of the log).
+fn requests<'a>(log: &'a str, from: usize, kind: &str) -> Vec<&'a str> {
+    let wanted = format!(" {kind}");
+    let lines = log[from..].lines();
+    lines.filter(|line| line.contains(&wanted)).collect()
+}
+
+fn descriptors_of_fuse(daemon: u32) -> usize {
+    let folder = fs::read_dir(format!("/proc/{daemon}/fd")).expect("a running daemon");
+    let targets = folder.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets
+        .filter(|target| target.ends_with("dev/fuse"))
+        .count()
+}
+
+fn serving_threads(daemon: u32) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{daemon}/task")).expect("a running daemon");
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("fuser-")).count()
+}
+
+#[test]
+fn what_makes_a_mount_fast_is_agreed_on() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mut mount = talkative(image.path(), "subvolid=5");
+    let log = mount.log();
+    for capability in [
+        "FUSE_WRITEBACK_CACHE",
+        "FUSE_PARALLEL_DIROPS",
+        "FUSE_DO_READDIRPLUS",
+        "FUSE_READDIRPLUS_AUTO",
+        "FUSE_BIG_WRITES",
+        "FUSE_MAX_PAGES",
+        "FUSE_ASYNC_DIO",
+        "FUSE_EXPORT_SUPPORT",
+        "FUSE_DONT_MASK",
+        "FUSE_POSIX_ACL",
+        "FUSE_HANDLE_KILLPRIV_V2",
+    ] {
+        let line = format!("capability {capability} enabled");
+        assert!(log.contains(&line), "{capability} isn't on:\n{log}");
+    }
+    assert!(log.contains("max write 1048576"), "small writes:\n{log}");
+    let options = fs::read_to_string("/proc/self/mounts").expect("procfs");
+    let ours = mount.path().to_str().expect("UTF-8");
+    let line = options.lines().find(|line| line.contains(ours));
+    let line = line.expect("our mount");
+    assert!(line.contains("default_permissions"), "{line}");
+    end(mount);
+}
+
+/// Each serving thread has a connection of its own.
+#[test]
+fn requests_are_served_by_as_many_threads_as_asked_for() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    for (options, wanted) in [("subvolid=5,threads=3", 3), ("subvolid=5,threads=7", 7)] {
+        let mount = BtrfuseMount::new(image.path(), options);
+        // They start one after the other, when the first request may have been answered already.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while serving_threads(mount.daemon_id()) < wanted && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(serving_threads(mount.daemon_id()), wanted);
+        assert_eq!(descriptors_of_fuse(mount.daemon_id()), wanted);
+        mount.unmount();
+    }
+}
+
+#[test]
+fn writes_gather_in_the_page_cache_and_come_large() {
+    let image = Image::mkfs_btrfs(600, &[]);
+    let mut mount = talkative(image.path(), "subvolid=5");
+    let path = mount.path().join("file");
+    let flags = OFlags::WRONLY | OFlags::CREATE;
+    let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)).expect("a new file");
+    let from = mount.log().len();
+    // A program that writes 100 bytes at a time.
+    for _ in 0..80_000 {
+        assert_eq!(rustix::io::write(&file, &[7; 100]).expect("room"), 100);
+    }
+    rustix::fs::fsync(&file).expect("room");
+    drop(file);
+    let log = mount.log();
+    let writes = requests(&log, from, "WRITE fh");
+    let sizes: Vec<usize> = writes
+        .iter()
+        .map(|line| {
+            let size = line.split(", size ").nth(1).expect("a size");
+            let digits = size.split(|c: char| !c.is_ascii_digit()).next();
+            digits.and_then(|it| it.parse().ok()).expect("a number")
+        })
+        .collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 8_000_000);
+    assert!(
+        sizes.len() < 100,
+        "{} requests for 80,000 writes",
+        sizes.len()
+    );
+    assert!(sizes.contains(&(1 << 20)), "no large one: {sizes:?}");
+    end(mount);
+    btrfs_check(image.path());
+}
+
+/// `ls -l` asks for the directory, not for each name; and once: names and attributes stay good.
+#[test]
+fn listings_bring_attributes_and_the_kernel_keeps_them() {
+    const FILES: usize = 500;
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::read_write(image.path());
+    let folder = mount.path().join("folder");
+    fs::create_dir(&folder).expect("a writable mount");
+    for number in 0..FILES {
+        fs::write(folder.join(format!("file-{number}")), "x").expect("a writable mount");
+    }
+    mount.unmount();
+    let mut mount = talkative(image.path(), "subvolid=5");
+    let folder = mount.path().join("folder");
+    let list = || {
+        let listed = fs::read_dir(&folder).expect("a folder");
+        let sizes = listed.map(|entry| {
+            let found = entry.expect("an entry").metadata().expect("attributes");
+            found.size()
+        });
+        assert_eq!(sizes.sum::<u64>(), FILES as u64);
+    };
+    let from = mount.log().len();
+    list();
+    let log = mount.log();
+    let asked = |log: &str, from: usize| {
+        requests(log, from, "LOOKUP name").len() + requests(log, from, "GETATTR").len()
+    };
+    assert!(!requests(&log, from, "READDIRPLUS").is_empty(), "{log}");
+    // The first entries may be asked for one by one, before the kernel sees what it is for.
+    let first = asked(&log, from);
+    assert!(first < FILES / 2, "{first} questions for {FILES} names");
+    let from = log.len();
+    for _ in 0..5 {
+        for number in 0..FILES {
+            fs::metadata(folder.join(format!("file-{number}"))).expect("attributes");
+        }
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    fs::metadata(folder.join("file-0")).expect("attributes");
+    let log = mount.log();
+    let again = asked(&log, from);
+    assert!(again < FILES / 2, "{again} questions for what was known");
+    end(mount);
+}
