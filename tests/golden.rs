@@ -7,8 +7,12 @@
 use btrfuse_test_support::check::{MODES, btrfs_check, check, complaints};
 use btrfuse_test_support::compare::{assert_same, excuse_compressed};
 use btrfuse_test_support::golden::{self, Golden};
-use btrfuse_test_support::{BtrfuseMount, Image, Judge, LoopMount, Manifest, Rules, run_any, walk};
+use btrfuse_test_support::{
+    BtrfuseMount, Image, Judge, LoopMount, Manifest, Record, Rules, run_any, walk,
+};
 use rustix::fs::StatVfsMountFlags;
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -404,6 +408,30 @@ fn compare(golden: &Golden, image: &Path, expected: &Manifest, mut walked: Manif
         golden.name
     );
     assert_same(&golden.name, &expected, &walked, &Rules::fuse());
+    one_number_one_inode(&golden.name, &expected, &walked);
+}
+
+/// Our mount has one `st_dev`, so a number stands for one inode of one subvolume and the other way
+/// round: programs that look for hard links find those that are there. (The empty directories in
+/// place of subvolumes all have number 2, as the kernel's.)
+fn one_number_one_inode(name: &str, expected: &Manifest, walked: &Manifest) {
+    let number = |record: &Record, field: &str| record.fields.get(field).and_then(Value::as_u64);
+    let (mut numbers, mut inodes) = (BTreeMap::new(), BTreeMap::new());
+    for record in &walked.0 {
+        let twin = expected.get(&record.path).expect("compared before");
+        if twin.fields.contains_key("stub") {
+            continue;
+        }
+        let inode = number(twin, "subvol").zip(number(twin, "ino"));
+        let (Some(inode), Some(shown)) = (inode, number(record, "ino")) else {
+            panic!("{name}: {} has no number", record.path.escape_ascii());
+        };
+        let path = record.path.escape_ascii();
+        let first = *numbers.entry(shown).or_insert(inode);
+        assert_eq!(first, inode, "{name}: {path}: both have number {shown}");
+        let first = *inodes.entry(inode).or_insert(shown);
+        assert_eq!(first, shown, "{name}: {path}: two numbers of {inode:?}");
+    }
 }
 
 /// Made here by btrfs-convert, from a tree with what ext4 has: the kernel's mount is the judge.
