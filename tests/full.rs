@@ -1,6 +1,8 @@
 //! A full filesystem: ENOSPC is an answer, never an abort, and removing always works.
 
-use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, Rng, btrfs_check, run};
+use btrfuse_test_support::{
+    BtrfuseMount, Image, LoopMount, Rng, btrfs_check, run, run_any, temp_dir,
+};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use std::fs;
@@ -126,6 +128,77 @@ fn fill_and_empty(image: &Image) {
     let mount = LoopMount::read_only(image.path());
     assert_eq!(fs::read_dir(mount.path()).expect("readable").count(), 0);
     mount.unmount();
+}
+
+/// What one of several processes does on a filesystem that is full all the time: whatever isn't
+/// "no space" is a failure.
+const AT_THE_BRIM: &str = r#"
+cd "$PLACE" || exit 9
+mkdir "own-$NUMBER" && cd "own-$NUMBER" || exit 9
+tried() {
+    words=$("$@" 2>&1) && return 0
+    case $words in *"No space left on device"*) full=$((full + 1)); return 1 ;; esac
+    echo "$*: $words" >&2
+    exit 8
+}
+full=0 round=0
+while [ $round -lt 60 ]; do
+    round=$((round + 1))
+    tried dd if=/dev/zero of="big-$round" bs=1M count=14 conv=fsync status=none
+    for n in 1 2 3 4 5 6 7 8; do
+        tried cp "$SMALL" "small-$round-$n"
+    done
+    tried mkdir "folder-$round" && tried mv "big-$round" "folder-$round/moved"
+    tried ln "small-$round-1" "linked-$round"
+    tried truncate -s 100K "small-$round-2"
+    # Removing always works, and makes room for the others.
+    [ $((round % 3)) != "$((NUMBER % 3))" ] || rm -rf ./* || exit 7
+done
+echo "$full"
+"#;
+
+/// Several processes meet the end of the space at the same time, again and again.
+#[test]
+fn processes_at_the_brim_get_answers() {
+    for options in [&[][..], &["-n", "4096", "-m", "single"]] {
+        let image = Image::mkfs_btrfs(128, options);
+        let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
+        let small = temp_dir();
+        fs::write(small.path().join("small"), Rng::new(7).bytes(1900)).expect("a temporary file");
+        let refused: Vec<u64> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..4)
+                .map(|number| {
+                    let mut command = Command::new("sh");
+                    command.args(["-c", AT_THE_BRIM]);
+                    command.env("LC_ALL", "C").env("PLACE", mount.path());
+                    command.env("NUMBER", number.to_string());
+                    command.env("SMALL", small.path().join("small"));
+                    scope.spawn(move || run_any(&mut command, Duration::from_secs(200)))
+                })
+                .collect();
+            all.into_iter()
+                .map(|process| {
+                    let finished = process.join().expect("it ends in time");
+                    assert!(finished.status.success(), "{}", finished.output());
+                    finished.stdout.trim().parse().expect("a number")
+                })
+                .collect()
+        });
+        eprintln!("{refused:?} times without space");
+        assert!(refused.iter().sum::<u64>() > 20, "never full: {refused:?}");
+        mount.sync();
+        fs::write(mount.path().join("after"), "still writable").unwrap_or_else(|error| {
+            // Full to the last block: then after something went.
+            assert_eq!(error.raw_os_error(), Some(28), "{error}");
+        });
+        mount.unmount();
+        btrfs_check(image.path());
+        let mount = LoopMount::read_only(image.path());
+        for number in 0..4 {
+            assert!(mount.path().join(format!("own-{number}")).is_dir());
+        }
+        mount.unmount();
+    }
 }
 
 #[test]

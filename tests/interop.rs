@@ -5,7 +5,7 @@
 
 use btrfuse_test_support::compare::{assert_same, excuse_compressed};
 use btrfuse_test_support::{
-    BtrfuseMount, Image, Judge, LoopMount, Rules, Story, btrfs_check, golden, run, walk,
+    BtrfuseMount, Image, Judge, LoopMount, Rules, Story, btrfs_check, dump, golden, run, walk,
 };
 use std::io::Write;
 use std::path::Path;
@@ -246,6 +246,13 @@ fn a_snapshot_keeps_what_we_change_outside() {
         let mount = LoopMount::read_write(image.path());
         story.begin(mount.path());
         story.go_on(mount.path(), 600);
+        // So many that small nodes make a tree of three levels.
+        let many = mount.path().join("many");
+        std::fs::create_dir(&many).expect("a writable mount");
+        for number in 0..3000 {
+            let name = format!("a-name-of-some-length-{number:04}");
+            std::fs::write(many.join(name), "x").expect("a writable mount");
+        }
         let root = mount.path();
         run(Command::new("btrfs")
             .args(["subvolume", "snapshot", "-r"])
@@ -253,8 +260,17 @@ fn a_snapshot_keeps_what_we_change_outside() {
             .arg(root.join("kept")));
         mount.unmount();
         let kept = story.frozen("kept/story");
+        let shared = dump::shared_references(image.path());
         for steps in [300, 500] {
             turn(Writer::Btrfuse, &image, Judge::strict(), &mut story, steps);
+            // What the snapshot still has belongs to its blocks by now, no longer to a tree: data
+            // to leaves, and leaves to nodes where there are such below the root.
+            let now = dump::shared_references(image.path());
+            let has_nodes = nodesize == "4096";
+            assert!(
+                now.1 > shared.1 && (now.0 > shared.0) == has_nodes,
+                "{shared:?} references by blocks, {now:?} after us"
+            );
             let mount = LoopMount::read_only(image.path());
             kept.assert_told("the snapshot, by the kernel", mount.path());
             mount.unmount();

@@ -192,6 +192,80 @@ fn an_unlinked_open_file_stays_readable_and_writable() {
     judge_now(&cut, &[]);
 }
 
+/// What is unlinked and still open when the daemon ends goes with it. When the daemon is killed it is
+/// an orphan on the image, and whoever mounts that next removes it: we, or the kernel.
+#[test]
+fn unlinked_open_files_do_not_outlive_the_daemon() {
+    let orphans = |image: &Image| {
+        let dump = run(Command::new("btrfs")
+            .args(["inspect-internal", "dump-tree", "-t", "5"])
+            .arg(image.path()));
+        dump.stdout.matches(" ORPHAN_ITEM ").count()
+    };
+    for (signal, next) in [
+        (Signal::TERM, "ours"),
+        (Signal::TERM, "kernel"),
+        (Signal::KILL, "ours"),
+        (Signal::KILL, "kernel"),
+    ] {
+        let image = Image::mkfs_btrfs(300, &[]);
+        let mount = BtrfuseMount::read_write(image.path());
+        fs::write(mount.path().join("kept"), "still here").expect("a writable mount");
+        let open: Vec<File> = (0..3)
+            .map(|number| {
+                let path = mount.path().join(format!("gone-{number}"));
+                let mut file = File::create_new(&path).expect("a writable mount");
+                file.write_all(&vec![7; 10 << (number * 8)])
+                    .expect("a writable mount");
+                file
+            })
+            .collect();
+        let folder = mount.path().join("folder");
+        fs::create_dir(&folder).expect("a writable mount");
+        let open_folder = File::open(&folder).expect("a writable mount");
+        mount.sync();
+        for number in 0..3 {
+            fs::remove_file(mount.path().join(format!("gone-{number}"))).expect("unlinked");
+        }
+        fs::remove_dir(&folder).expect("removed");
+        mount.sync();
+        let daemon = pid(&mount);
+        kill_process(daemon, signal).expect("our own child");
+        let mut open = Some((open, open_folder));
+        if signal == Signal::KILL {
+            while fs::read_dir(mount.path()).is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            open = None;
+            let (status, _) = mount.end();
+            assert!(!status.success(), "killed");
+        } else {
+            // In use: the first signal detaches the mount, the second ends it.
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while fs::read_dir(mount.path()).expect("a folder").count() > 0 {
+                assert!(Instant::now() < deadline, "not detached");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            kill_process(daemon, signal).expect("our own child");
+            let (status, log) = mount.wait_for_end();
+            assert!(status.success(), "{status}\n{log}");
+        }
+        drop(open);
+        let left = if signal == Signal::KILL { 4 } else { 0 };
+        assert_eq!(orphans(&image), left, "{signal:?}");
+        judge_now(&image, &[("kept", "still here")]);
+        if next == "ours" {
+            BtrfuseMount::read_write(image.path()).unmount();
+        } else {
+            let mount = LoopMount::read_write(image.path());
+            fs::write(mount.path().join("more"), "x").expect("a writable mount");
+            mount.unmount();
+        }
+        assert_eq!(orphans(&image), 0, "{signal:?}, then {next}");
+        judge_now(&image, &[("kept", "still here")]);
+    }
+}
+
 /// `rm`, then `btrfuse sync`, then `df`: one sync is enough.
 #[test]
 fn a_sync_frees_the_space_of_removed_files() {
