@@ -13,6 +13,8 @@ pub const PROTOCOL: &str = if cfg!(feature = "unfixed") {
 pub fn text() -> String {
     let lab = if cfg!(feature = "race-lab") {
         ", race-lab"
+    } else if cfg!(feature = "protocols") {
+        ", or any with -o protocol="
     } else {
         ""
     };

@@ -40,13 +40,14 @@ const NAMES: &[(u32, &str)] = &[
 pub struct Flags(pub u32);
 
 impl Flags {
-    /// The letters of the lab's tables: T tree ref, D dirty, S stale, W writeback.
+    /// The letters of the lab's tables: T tree ref, D dirty, S stale, W writeback, R being read.
     pub fn letters(self) -> String {
         let letters: Vec<_> = [
             (TREE_REF, "T"),
             (DIRTY, "D"),
             (STALE, "S"),
             (WRITEBACK, "W"),
+            (READING, "R"),
         ]
         .iter()
         .filter(|(flag, _)| self.0 & flag != 0)

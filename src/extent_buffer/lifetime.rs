@@ -65,14 +65,14 @@ impl Profile {
 }
 
 /// The bits that flags have in their word; where the count may share it, only the lowest.
-const FLAG_BITS: u32 = if cfg!(any(feature = "race-lab", btrfuse_model)) {
+const FLAG_BITS: u32 = if cfg!(any(feature = "protocols", btrfuse_model)) {
     0xff
 } else {
     u32::MAX
 };
 
 /// Count and flags where they share a word.
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "protocols", btrfuse_model))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
     /// How many counts.
@@ -81,7 +81,7 @@ pub struct Word {
     pub flags: u32,
 }
 
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "protocols", btrfuse_model))]
 impl Word {
     fn packed(self) -> u32 {
         self.refs << FLAG_BITS.count_ones() | self.flags
@@ -165,7 +165,7 @@ impl Lifetime {
     }
 
     /// [`Self::begin`] for a count that lives in the word of the flags.
-    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    #[cfg(any(feature = "protocols", btrfuse_model))]
     pub fn begin_packed(&self, bytenr: u64, word: Word) {
         self.events.clear();
         // Relaxed: published by the store below.
@@ -176,14 +176,14 @@ impl Lifetime {
     }
 
     /// Count and flags, as of just now, where they share a word.
-    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    #[cfg(any(feature = "protocols", btrfuse_model))]
     pub fn word(&self) -> Word {
         Word::unpacked(self.flags.load(Ordering::Relaxed))
     }
 
     /// Makes of the word what `next` makes of it, in one step, and says what it was; `None` when
     /// `next` wants nothing of it.
-    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    #[cfg(any(feature = "protocols", btrfuse_model))]
     pub fn turn(&self, next: impl Fn(Word) -> Option<Word>) -> Option<Word> {
         let step = |word| next(Word::unpacked(word)).map(Word::packed);
         // AcqRel: whoever drops the last count sees what the others did before theirs. Nothing

@@ -15,20 +15,20 @@ use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{LazyLock, Mutex, OnceLock, RwLock, Weak};
 
 /// The rules that a slot lives by, as cheaply as the build allows.
-#[cfg(not(feature = "race-lab"))]
+#[cfg(not(feature = "protocols"))]
 pub type Rules = super::protocol::Chosen;
 /// The rules that a slot lives by: any of them, in a lab build.
-#[cfg(feature = "race-lab")]
+#[cfg(feature = "protocols")]
 pub type Rules = Kind;
 
 /// The rules of `kind`; builds that know only one have that one.
-#[cfg(not(feature = "race-lab"))]
+#[cfg(not(feature = "protocols"))]
 #[inline(always)]
 pub fn rules(_kind: Kind) -> Rules {
     super::protocol::CHOSEN
 }
 /// The rules of `kind`.
-#[cfg(feature = "race-lab")]
+#[cfg(feature = "protocols")]
 #[inline]
 pub fn rules(kind: Kind) -> Rules {
     kind
@@ -95,7 +95,7 @@ impl Slot {
     /// Which rules the slot lives by.
     #[inline]
     pub fn kind(&self) -> Kind {
-        if cfg!(feature = "race-lab") {
+        if cfg!(feature = "protocols") {
             // Relaxed: ordered by the caller's count.
             let kind = self.kind.load(Ordering::Relaxed);
             Kind::ALL

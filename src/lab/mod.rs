@@ -7,21 +7,36 @@
 //! * `stage`: a filesystem in memory, with a tree that has the leaf to fight for.
 //! * `replay`: the schedule of 2015, and what each protocol must make of it.
 //! * `explore`: every interleaving of a scenario, counted.
-//! * `table`, `drawing`: who did what, for people.
+//! * `schedule`: one that breaks somebody, forced on real threads.
+//! * `table`, `lanes`, `drawing`: who did what, for people.
+//! * `machine_code`: whether the lock section of 2015 is in a built program.
+//! * `cost`: what a lookup costs under each protocol, and a whole mount.
+//! * `report`: everything that the engines say, on one page.
 //!
-//! The first two are in every build, the others in those with `--features race-lab`. The races are
-//! in `crate::extent_buffer::scenarios`.
+//! The first two are in every build, `stage` and `cost` in those with every protocol (`--features
+//! protocols`), the others in those with `--features race-lab`. The races are in
+//! `crate::extent_buffer::scenarios`.
 
 #[cfg(feature = "race-lab")]
 pub mod controller;
+#[cfg(feature = "protocols")]
+pub mod cost;
 #[cfg(feature = "race-lab")]
 pub mod drawing;
 #[cfg(feature = "race-lab")]
 pub mod explore;
+#[cfg(feature = "race-lab")]
+pub mod lanes;
 pub mod live;
+#[cfg(feature = "race-lab")]
+pub mod machine_code;
 #[cfg(feature = "race-lab")]
 pub mod replay;
 #[cfg(feature = "race-lab")]
+pub mod report;
+#[cfg(feature = "race-lab")]
+pub mod schedule;
+#[cfg(feature = "protocols")]
 pub mod stage;
 #[cfg(feature = "race-lab")]
 pub mod table;

@@ -31,6 +31,8 @@ pub struct Stage {
     pub engine: Engine,
     /// The tree of its files.
     pub root: Arc<Root>,
+    /// All leaves of it, as they were before the last inserts.
+    pub leaves: Vec<Leaf>,
     /// The leaf that will be emptied: X of the report.
     pub victim: Leaf,
     /// The key whose insert splits a full leaf.
@@ -76,6 +78,7 @@ impl Stage {
         Ok(Self {
             engine,
             root,
+            leaves,
             victim,
             splitter,
         })

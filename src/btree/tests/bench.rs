@@ -102,7 +102,7 @@ pub struct Bench {
 /// The protocols that this build can try and that must hold.
 pub fn protocols() -> Vec<Kind> {
     let mut all = vec![Kind::BUILD];
-    if cfg!(feature = "race-lab") {
+    if cfg!(feature = "protocols") {
         all.extend(
             Kind::ALL
                 .iter()

@@ -1,6 +1,6 @@
 //! `btrfuse lab list`, `explore` and `race`: the registry of scenarios, and two of its engines.
 
-use super::{report, selection};
+use super::{kinds, plays, tell};
 use crate::cli::{Exit, Failure};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::lifetime::Profile;
@@ -128,7 +128,7 @@ fn cells(args: &super::ExploreArgs) -> Result<Vec<Cell>, Failure> {
         };
         return Ok(MUTANTS.iter().map(cell).collect());
     }
-    let (plays, kinds) = selection(&args.scenarios, &args.protocols)?;
+    let (plays, kinds) = (plays(&args.scenarios)?, kinds(&args.protocols)?);
     let mut cells = Vec::new();
     for play in plays {
         for kind in play.kinds().filter(|kind| kinds.contains(kind)) {
@@ -173,7 +173,7 @@ pub fn explore_all(args: super::ExploreArgs) -> Result<(), Failure> {
         }
         results.push(cell_json(&cell, &found, as_expected));
     }
-    report(
+    tell(
         args.json,
         args.report.as_deref(),
         &json!({ "engine": "explore", "preemptions": args.preemptions, "results": results }),
@@ -283,7 +283,7 @@ pub fn race(args: super::RaceArgs) -> Result<(), Failure> {
         .map(|text| text.parse().map_err(Failure::usage))
         .collect::<Result<_, _>>()?;
     crate::sync::race_point::install_delays(&delays);
-    let (plays, kinds) = selection(&args.scenarios, &args.protocols)?;
+    let (plays, kinds) = (plays(&args.scenarios)?, kinds(&args.protocols)?);
     let (mut results, mut wrong) = (Vec::new(), Vec::new());
     for play in plays {
         for kind in play.kinds().filter(|kind| kinds.contains(kind)) {
@@ -314,7 +314,7 @@ pub fn race(args: super::RaceArgs) -> Result<(), Failure> {
             }));
         }
     }
-    report(
+    tell(
         args.json,
         args.report.as_deref(),
         &json!({ "engine": "race", "delays": args.delays, "results": results }),

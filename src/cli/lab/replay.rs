@@ -1,9 +1,13 @@
 //! `btrfuse lab replay`: the reported interleaving, forced on the real tree.
 
-use super::{report, write};
+use super::{tell, write};
+use crate::cli::print::say;
 use crate::cli::{Exit, Failure};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::flags::Flags;
+use crate::extent_buffer::lifetime::Profile;
+use crate::lab::lanes::Lanes;
+use crate::lab::schedule;
 
 /// Replays, prints, and judges.
 pub fn replay(args: super::ReplayArgs) -> Result<(), Failure> {
@@ -11,28 +15,32 @@ pub fn replay(args: super::ReplayArgs) -> Result<(), Failure> {
         None => Kind::BUILD,
         Some(name) => name.parse().map_err(Failure::usage)?,
     };
+    if !args.scenarios.is_empty() {
+        return schedules(&args, protocol);
+    }
     let outcome = crate::lab::replay::replay(protocol)
         .map_err(|error| Failure::new(Exit::Bug, format!("the replay's stage fell: {error}")))?;
     let json = json(&outcome);
     if args.json {
-        crate::cli::print::say!("{json:#}");
+        say!("{json:#}");
     } else {
-        crate::cli::print::say!(
-            "The report of 2015, replayed on a leaf of a real tree, protocol {protocol}."
-        );
-        crate::cli::print::say!(
+        say!("The report of 2015, replayed on a leaf of a real tree, protocol {protocol}.");
+        say!(
             "X is block {}. Flags: T tree ref, D dirty, S stale.\n",
             outcome.bytenr
         );
-        crate::cli::print::say!("{}", outcome.table());
+        say!("{}", outcome.table());
         for violation in &outcome.violations {
-            crate::cli::print::say!("{violation}\n");
+            say!("{violation}\n");
         }
-        crate::cli::print::say!("{}", outcome.verdict());
+        say!("{}", outcome.verdict());
     }
-    report(false, args.report.as_deref(), &json)?;
+    tell(false, args.report.as_deref(), &json)?;
     if let Some(path) = args.svg {
-        write(&path, &crate::lab::drawing::svg(&outcome))?;
+        write(
+            &path,
+            &crate::lab::drawing::svg(&Lanes::of_replay(&outcome)),
+        )?;
     }
     outcome
         .judge()
@@ -63,4 +71,69 @@ fn json(outcome: &crate::lab::replay::Outcome) -> serde_json::Value {
         "as_expected": outcome.judge().is_ok(),
         "verdict": outcome.verdict(),
     })
+}
+
+/// Forces the written schedules of scenarios.
+fn schedules(args: &super::ReplayArgs, kind: Kind) -> Result<(), Failure> {
+    let (mut results, mut wrong, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
+    for play in super::plays(&args.scenarios)? {
+        let label = play.label();
+        let out = play.scenario.not_applicable.iter();
+        if let Some((_, why)) = out.clone().find(|(other, _)| *other == kind) {
+            if !args.json {
+                say!("{label} says nothing about {kind}: {why}.\n");
+            }
+            results.push(serde_json::json!({ "label": label, "not_applicable": why }));
+            continue;
+        }
+        let bug = |why: String| Failure::new(Exit::Bug, format!("{label} under {kind}: {why}"));
+        let written = schedule::written(play, kind)
+            .ok_or_else(|| bug("no schedule breaks anybody".into()))?;
+        let forced = schedule::force(play, kind.rules(), &written)
+            .map_err(|why| bug(format!("the schedule did not come about: {why}")))?;
+        let must = play.must_lose(kind, Profile::FullRmws);
+        let as_expected = forced.broken == must;
+        if !as_expected {
+            wrong.push(label.clone());
+        }
+        let title = format!("{label}: {}, protocol {kind}", play.scenario.title);
+        let verdict = match (forced.broken, as_expected) {
+            (true, true) => "broken, as expected",
+            (false, true) => "holds, as expected",
+            (true, false) => "broken, and must hold",
+            (false, false) => "holds, and must break",
+        };
+        if !args.json {
+            say!("{title}. The schedule breaks {}.\n", written.source);
+            say!("{}", forced.trace.table());
+            if forced.broken {
+                say!("BUG_ON: {}", forced.trace.words);
+            }
+            say!("{kind}: {verdict}\n");
+        }
+        let drawn = Lanes::of_forced(title, &forced);
+        results.push(serde_json::json!({
+            "label": label,
+            "protocol": kind.name(),
+            "schedule_of": written.source,
+            "broken": forced.broken,
+            "as_expected": as_expected,
+            "lanes": drawn,
+        }));
+        lanes.push(drawn);
+    }
+    let json = serde_json::json!({ "engine": "replay", "results": results });
+    tell(args.json, args.report.as_deref(), &json)?;
+    match (&args.svg, lanes.as_slice()) {
+        (None, _) => {}
+        (Some(path), [one]) => write(path, &crate::lab::drawing::svg(one))?,
+        (Some(_), _) => return Err(Failure::usage("--svg draws one scenario; name just one")),
+    }
+    match wrong.as_slice() {
+        [] => Ok(()),
+        wrong => Err(Failure::new(
+            Exit::Bug,
+            format!("not the expected verdict: {}", wrong.join(", ")),
+        )),
+    }
 }

@@ -68,7 +68,7 @@ pub struct Options {
     pub threads: Option<usize>,
     /// `nofuseblk`: a plain `fuse` mount also for a block device.
     pub plain_fuse: bool,
-    /// `protocol=P`: the lifetime protocol (race-lab builds).
+    /// `protocol=P`: the lifetime protocol (builds with `protocols`, and so race-lab builds).
     pub protocol: Option<String>,
     /// `delay=POINT:µs`: armed delay points (race-lab builds).
     pub delays: Vec<String>,
@@ -146,7 +146,9 @@ impl Options {
     }
 
     fn take_lab(&mut self, name: &str, value: &str) -> Result<(), Failure> {
-        if !cfg!(feature = "race-lab") {
+        let has_it =
+            cfg!(feature = "race-lab") || cfg!(feature = "protocols") && name == "protocol";
+        if !has_it {
             return Err(Failure::usage(format!(
                 "-o {name}={value}: only a build with `--features race-lab` can choose that at \
                  run time; this one mounts with protocol `{}`",

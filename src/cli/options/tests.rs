@@ -128,7 +128,7 @@ fn user_mounts_bring_their_restrictions() {
 }
 
 #[test]
-#[cfg(not(feature = "race-lab"))]
+#[cfg(not(feature = "protocols"))]
 fn lab_options_name_the_build_that_has_them() {
     assert!(
         one("protocol=unfixed")

@@ -7,27 +7,27 @@
 //!
 //! A move that can drop the last count returns [`Put`], and the caller owes what it says.
 
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "protocols", btrfuse_model))]
 mod count_under_lock;
-#[cfg(feature = "race-lab")]
+#[cfg(feature = "protocols")]
 mod dispatch;
 mod handshake;
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "protocols", btrfuse_model))]
 mod handshake_always;
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "protocols", btrfuse_model))]
 pub(crate) mod like;
 mod owned;
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "protocols", btrfuse_model))]
 mod packed_word;
 mod unfixed;
 
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "protocols", btrfuse_model))]
 pub use count_under_lock::CountUnderLock;
 pub use handshake::Handshake;
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "protocols", btrfuse_model))]
 pub use handshake_always::HandshakeAlways;
 pub use owned::Owned;
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "protocols", btrfuse_model))]
 pub use packed_word::PackedWord;
 pub use unfixed::Unfixed;
 
@@ -146,13 +146,13 @@ pub enum Kind {
     /// Counting: [`Owned`].
     Owned,
     /// The fix without its condition: [`HandshakeAlways`].
-    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    #[cfg(any(feature = "protocols", btrfuse_model))]
     HandshakeAlways,
     /// Lookups count under the lock: [`CountUnderLock`].
-    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    #[cfg(any(feature = "protocols", btrfuse_model))]
     CountUnderLock,
     /// Count and flags in one word: [`PackedWord`].
-    #[cfg(any(feature = "race-lab", btrfuse_model))]
+    #[cfg(any(feature = "protocols", btrfuse_model))]
     PackedWord,
 }
 
@@ -162,11 +162,11 @@ impl Kind {
         Self::Unfixed,
         Self::Handshake,
         Self::Owned,
-        #[cfg(any(feature = "race-lab", btrfuse_model))]
+        #[cfg(any(feature = "protocols", btrfuse_model))]
         Self::HandshakeAlways,
-        #[cfg(any(feature = "race-lab", btrfuse_model))]
+        #[cfg(any(feature = "protocols", btrfuse_model))]
         Self::CountUnderLock,
-        #[cfg(any(feature = "race-lab", btrfuse_model))]
+        #[cfg(any(feature = "protocols", btrfuse_model))]
         Self::PackedWord,
     ];
 
@@ -186,11 +186,11 @@ impl Kind {
             Self::Unfixed => &Unfixed,
             Self::Handshake => &Handshake,
             Self::Owned => &Owned,
-            #[cfg(any(feature = "race-lab", btrfuse_model))]
+            #[cfg(any(feature = "protocols", btrfuse_model))]
             Self::HandshakeAlways => &HandshakeAlways,
-            #[cfg(any(feature = "race-lab", btrfuse_model))]
+            #[cfg(any(feature = "protocols", btrfuse_model))]
             Self::CountUnderLock => &CountUnderLock,
-            #[cfg(any(feature = "race-lab", btrfuse_model))]
+            #[cfg(any(feature = "protocols", btrfuse_model))]
             Self::PackedWord => &PackedWord,
         }
     }

@@ -167,12 +167,15 @@ impl Play {
         })
     }
 
-    /// The plays that a letter or a name means; both ways.
+    /// The plays that a letter or a name means, both ways; or that a letter with its mark means.
     pub fn named(name: &str) -> Vec<Self> {
-        let is_meant = |scenario: &Scenario| {
-            scenario.name == name || scenario.letter.to_string().eq_ignore_ascii_case(name)
+        let is_meant = |play: &Self| {
+            let letter = play.scenario.letter.to_string();
+            play.scenario.name == name
+                || letter.eq_ignore_ascii_case(name)
+                || play.label().eq_ignore_ascii_case(name)
         };
-        Self::all().filter(|play| is_meant(play.scenario)).collect()
+        Self::all().filter(is_meant).collect()
     }
 
     fn practice(&self) -> Option<&'static Practice> {
@@ -198,7 +201,7 @@ impl Play {
     }
 
     /// The protocols that it says something about.
-    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> + use<> {
         let out = self.scenario.not_applicable;
         let is_out = move |kind| out.iter().any(|(other, _)| *other == kind);
         Kind::ALL.iter().copied().filter(move |kind| !is_out(*kind))

@@ -153,7 +153,7 @@ pub fn of_generation(at: u64, generation: u64) -> Expect {
 
 /// The protocols that this build can mount with.
 pub fn kinds() -> Vec<Kind> {
-    if cfg!(feature = "race-lab") {
+    if cfg!(feature = "protocols") {
         Kind::ALL.to_vec()
     } else {
         vec![Kind::BUILD]

@@ -2,8 +2,8 @@
 
 use super::Theatre;
 use crate::extent_buffer::flags::Flags;
-use crate::sync::race_point::Seen;
-use crate::sync::stepped::turn::{self, Done, Kind};
+use crate::sync::race_point::{Point, Seen};
+use crate::sync::stepped::turn::{self, Kind};
 use std::fmt::Write;
 
 /// A step of a schedule.
@@ -11,6 +11,12 @@ use std::fmt::Write;
 pub struct Step {
     /// Which role.
     pub role: usize,
+    /// What its access was of.
+    pub cell: &'static str,
+    /// What it was.
+    pub kind: Kind,
+    /// The race point that the role stands at after it, if it came to one.
+    pub point: Option<Point>,
     /// Its access.
     pub what: String,
     /// What it said of itself then.
@@ -51,10 +57,15 @@ pub(super) fn play_again(theatre: &Theatre, schedule: &[usize]) -> Trace {
         panic = panic.or(turn.panic);
         next[role] = turn.next.is_some();
         let is_broken = turn::directly(&mut memory, || world.is_broken());
+        let request = turn.done.map(|done| done.request);
         steps.push(Step {
             role,
+            cell: request.map_or("", |request| theatre.names[request.cell as usize]),
+            kind: request.map_or(Kind::Number, |request| request.kind),
+            point: turn.point,
             what: turn.done.map_or_else(String::new, |done| {
-                words(theatre.names[done.request.cell as usize], done)
+                let name = theatre.names[done.request.cell as usize];
+                words(name, done.request.kind, (done.before, done.after))
             }),
             remarks: turn.remarks,
             seen: turn::directly(&mut memory, || world.life.seen()),
@@ -76,16 +87,17 @@ pub(super) fn play_again(theatre: &Theatre, schedule: &[usize]) -> Trace {
     }
 }
 
-fn words(name: &str, done: Done) -> String {
+/// What an access of the cell `name` did.
+pub fn words(name: &str, kind: Kind, (before, after): (u64, u64)) -> String {
     let show = |value: u64| match name {
         "flags" => Flags(value as u32 & 0xff).to_string(),
         _ => value.to_string(),
     };
-    match done.request.kind {
+    match kind {
         Kind::Lock => format!("takes {name}"),
         Kind::Unlock => format!("releases {name}"),
-        Kind::Number if done.before == done.after => format!("reads {name}: {}", show(done.after)),
-        Kind::Number => format!("{name}: {} → {}", show(done.before), show(done.after)),
+        Kind::Number if before == after => format!("reads {name}: {}", show(after)),
+        Kind::Number => format!("{name}: {} → {}", show(before), show(after)),
     }
 }
 

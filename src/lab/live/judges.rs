@@ -4,7 +4,7 @@ use super::mount::Mounted;
 use crate::lab::workload::conductor;
 use crate::lab::workload::judge::{Finding, Loss};
 use crate::lab::workload::spec::Record;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +25,7 @@ pub struct Judgement {
 }
 
 /// Names that a user misses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// All of them; after a broken rule also what was done since the last commit.
     pub names: u64,

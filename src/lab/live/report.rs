@@ -4,12 +4,12 @@ use super::judges::Lost;
 use super::plan::Plan;
 use super::run::Run;
 use crate::lab::workload::judge::Loss;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// A share of the runs that still hold after so much work.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Seconds or operations.
     pub at: f64,
@@ -18,7 +18,7 @@ pub struct Point {
 }
 
 /// One subject's sums.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Row {
     /// Its name.
     pub subject: String,

@@ -2,9 +2,11 @@
 //!
 //! Owns: for each, the choice between the real thing and a *cell*. What is made while the lab
 //! builds a world ([`turn::build`]) is a cell, its accesses are steps ([`turn`]); everything else in
-//! the process is real, and pays one test of a field that never changes. Only lab builds have this
-//! file; others get the real things, models get loom's.
+//! the process is real, and pays one test of a field that never changes. A third kind is real and has
+//! a [`gate`] before each access, for schedules that are forced on real threads. Only lab builds have
+//! this file; others get the real things, models get loom's.
 
+pub mod gate;
 pub mod turn;
 
 use super::atomic::Ordering;
@@ -24,13 +26,33 @@ macro_rules! atomic {
             pub fn new(value: $value) -> Self {
                 Self {
                     real: super::atomic::$real::new(value),
-                    cell: turn::new_cell(Kind::Number, u64::from(value)),
+                    cell: new_cell(Kind::Number, u64::from(value)),
                 }
             }
 
             /// Names the cell in traces.
             pub fn call(&self, name: &'static str) {
-                turn::call(self.cell, name);
+                call(self.cell, name);
+            }
+
+            /// A real access, after the gate of a gated one.
+            #[inline]
+            fn really<R>(&self, access: impl FnOnce(&super::atomic::$real) -> R) -> R {
+                match self.cell {
+                    None => access(&self.real),
+                    Some(cell) => gate::pass(
+                        cell,
+                        Kind::Number,
+                        || self.real.load(Ordering::Relaxed).into(),
+                        || access(&self.real),
+                    ),
+                }
+            }
+
+            /// The cell that turns are taken at, if this is one.
+            #[inline]
+            fn stepped(&self) -> Option<CellId> {
+                self.cell.filter(|cell| !gate::is_gated(*cell))
             }
 
             /// Whether this is a cell.
@@ -42,7 +64,7 @@ macro_rules! atomic {
             /// The value, without taking part.
             #[inline]
             pub fn peek(&self) -> $value {
-                match self.cell {
+                match self.stepped() {
                     None => self.real.load(Ordering::Relaxed),
                     Some(cell) => turn::peek(cell) as $value,
                 }
@@ -51,8 +73,8 @@ macro_rules! atomic {
             /// Reads.
             #[inline]
             pub fn load(&self, order: Ordering) -> $value {
-                match self.cell {
-                    None => self.real.load(order),
+                match self.stepped() {
+                    None => self.really(|real| real.load(order)),
                     Some(cell) => turn::access(cell, Kind::Number, |value| *value) as $value,
                 }
             }
@@ -60,8 +82,8 @@ macro_rules! atomic {
             /// Writes.
             #[inline]
             pub fn store(&self, new: $value, order: Ordering) {
-                match self.cell {
-                    None => self.real.store(new, order),
+                match self.stepped() {
+                    None => self.really(|real| real.store(new, order)),
                     Some(cell) => {
                         turn::access(cell, Kind::Number, |value| {
                             *value = u64::from(new);
@@ -82,8 +104,8 @@ macro_rules! atomic {
                 fetch: Ordering,
                 mut next: impl FnMut($value) -> Option<$value>,
             ) -> Result<$value, $value> {
-                let Some(cell) = self.cell else {
-                    return self.real.fetch_update(set, fetch, next);
+                let Some(cell) = self.stepped() else {
+                    return self.really(|real| real.fetch_update(set, fetch, next));
                 };
                 let was = turn::access(cell, Kind::Number, |value| {
                     let was = *value;
@@ -104,10 +126,9 @@ macro_rules! atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                let Some(cell) = self.cell else {
+                let Some(cell) = self.stepped() else {
                     return self
-                        .real
-                        .compare_exchange_weak(current, new, success, failure);
+                        .really(|real| real.compare_exchange_weak(current, new, success, failure));
                 };
                 let was = turn::access(cell, Kind::Number, |value| {
                     let was = *value;
@@ -122,8 +143,8 @@ macro_rules! atomic {
             /// Adds, and says what it was.
             #[inline]
             pub fn fetch_add(&self, more: $value, order: Ordering) -> $value {
-                match self.cell {
-                    None => self.real.fetch_add(more, order),
+                match self.stepped() {
+                    None => self.really(|real| real.fetch_add(more, order)),
                     Some(cell) => {
                         change(cell, |value| (value as $value).wrapping_add(more).into()) as $value
                     }
@@ -133,8 +154,8 @@ macro_rules! atomic {
             /// Subtracts, and says what it was.
             #[inline]
             pub fn fetch_sub(&self, less: $value, order: Ordering) -> $value {
-                match self.cell {
-                    None => self.real.fetch_sub(less, order),
+                match self.stepped() {
+                    None => self.really(|real| real.fetch_sub(less, order)),
                     Some(cell) => {
                         change(cell, |value| (value as $value).wrapping_sub(less).into()) as $value
                     }
@@ -144,8 +165,8 @@ macro_rules! atomic {
             /// Sets bits, and says what it was.
             #[inline]
             pub fn fetch_or(&self, bits: $value, order: Ordering) -> $value {
-                match self.cell {
-                    None => self.real.fetch_or(bits, order),
+                match self.stepped() {
+                    None => self.really(|real| real.fetch_or(bits, order)),
                     Some(cell) => change(cell, |value| value | u64::from(bits)) as $value,
                 }
             }
@@ -153,8 +174,8 @@ macro_rules! atomic {
             /// Keeps bits, and says what it was.
             #[inline]
             pub fn fetch_and(&self, bits: $value, order: Ordering) -> $value {
-                match self.cell {
-                    None => self.real.fetch_and(bits, order),
+                match self.stepped() {
+                    None => self.really(|real| real.fetch_and(bits, order)),
                     Some(cell) => change(cell, |value| value & u64::from(bits)) as $value,
                 }
             }
@@ -164,6 +185,19 @@ macro_rules! atomic {
 
 atomic!(AtomicU32, AtomicU32, u32);
 atomic!(AtomicU64, AtomicU64, u64);
+
+/// A number for what is made while a world is built.
+fn new_cell(kind: Kind, value: u64) -> Option<CellId> {
+    turn::new_cell(kind, value).or_else(gate::new_cell)
+}
+
+fn call(cell: Option<CellId>, name: &'static str) {
+    if let Some(cell) = cell
+        && !gate::call(cell, name)
+    {
+        turn::call(Some(cell), name);
+    }
+}
 
 fn change(cell: CellId, next: impl FnOnce(u64) -> u64) -> u64 {
     turn::access(cell, Kind::Number, |value| {
@@ -183,7 +217,7 @@ pub struct Lock {
 /// A held [`Lock`].
 #[derive(Debug)]
 pub struct LockGuard<'a> {
-    _real: Option<super::MutexGuard<'a, ()>>,
+    real: Option<super::MutexGuard<'a, ()>>,
     cell: Option<CellId>,
 }
 
@@ -192,13 +226,13 @@ impl Lock {
     pub fn new(contents: ()) -> Self {
         Self {
             real: super::Mutex::new(contents),
-            cell: turn::new_cell(Kind::Lock, 0),
+            cell: new_cell(Kind::Lock, 0),
         }
     }
 
     /// Names the cell in traces.
     pub fn call(&self, name: &'static str) {
-        turn::call(self.cell, name);
+        call(self.cell, name);
     }
 
     /// Waits until the lock is free and takes it.
@@ -206,8 +240,18 @@ impl Lock {
     pub fn lock(&self) -> LockGuard<'_> {
         match self.cell {
             None => LockGuard {
-                _real: Some(self.real.lock()),
+                real: Some(self.real.lock()),
                 cell: None,
+            },
+            // Whoever directs lets nobody through while the lock is held.
+            Some(cell) if gate::is_gated(cell) => LockGuard {
+                real: Some(gate::pass(
+                    cell,
+                    Kind::Lock,
+                    || self.real.is_locked().into(),
+                    || self.real.lock(),
+                )),
+                cell: Some(cell),
             },
             Some(cell) => {
                 turn::access(cell, Kind::Lock, |value| {
@@ -215,7 +259,7 @@ impl Lock {
                     0
                 });
                 LockGuard {
-                    _real: None,
+                    real: None,
                     cell: Some(cell),
                 }
             }
@@ -224,7 +268,7 @@ impl Lock {
 
     /// Whether somebody holds it, without taking part.
     pub fn is_locked(&self) -> bool {
-        match self.cell {
+        match self.cell.filter(|cell| !gate::is_gated(*cell)) {
             None => self.real.is_locked(),
             Some(cell) => turn::peek(cell) != 0,
         }
@@ -233,11 +277,24 @@ impl Lock {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        if let Some(cell) = self.cell {
-            turn::access(cell, Kind::Unlock, |value| {
-                *value = 0;
-                0
-            });
+        match (self.cell, self.real.take()) {
+            (None, _) => {}
+            (Some(cell), Some(held)) => {
+                let held = std::cell::Cell::new(Some(held));
+                let is_held = || {
+                    let there = held.take();
+                    let is_held = there.is_some();
+                    held.set(there);
+                    is_held.into()
+                };
+                gate::pass(cell, Kind::Unlock, is_held, || drop(held.take()));
+            }
+            (Some(cell), None) => {
+                turn::access(cell, Kind::Unlock, |value| {
+                    *value = 0;
+                    0
+                });
+            }
         }
     }
 }
@@ -254,7 +311,7 @@ impl Tally {
 
     /// Counts one.
     pub fn count(&self) {
-        match self.0.cell {
+        match self.0.stepped() {
             None => {
                 self.0.real.fetch_add(1, Ordering::Relaxed);
             }
@@ -269,7 +326,7 @@ impl Tally {
 
     /// Counts from zero again.
     pub fn clear(&self) {
-        match self.0.cell {
+        match self.0.stepped() {
             None => self.0.real.store(0, Ordering::Relaxed),
             Some(cell) => turn::change_aside(cell, |value| *value = 0),
         }

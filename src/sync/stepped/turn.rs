@@ -261,11 +261,13 @@ pub fn keep(part: impl FnOnce(u64) -> u64) {
 
 /// The running role says what it has just done.
 pub fn remark(words: &'static str) {
+    super::gate::aside(|passed| passed.remarks.push(words));
     aside(|turn| turn.remarks.push(words));
 }
 
 /// The running role stands at a race point.
 pub fn stand_at(point: Point) {
+    super::gate::aside(|passed| passed.point = Some(point));
     aside(|turn| turn.point = Some(point));
 }
 

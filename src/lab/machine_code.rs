@@ -1,0 +1,150 @@
+//! Whether the handshake's empty lock section is in a program, and not only in its source.
+//!
+//! Owns: the look at one function of a built program, by way of `objdump`. A lock is taken by a
+//! locked compare-and-swap of its byte that expects 0, and given back by one of the same byte that
+//! expects 1 (a compiler may write the latter twice, once for each way out of the first): one that
+//! took the section for nothing would have left neither.
+
+use serde::Serialize;
+use std::path::Path;
+use std::process::Command;
+
+/// The function whose whole body is the section; never inlined.
+const FUNCTION: &str = "handshake::wait_for_dropper>:";
+const SWAP: &str = "lock cmpxchg";
+
+/// What a program has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Section {
+    /// The program.
+    pub program: String,
+    /// The instructions of the function.
+    pub code: Vec<String>,
+    /// Where in it the lock is taken, by locked instructions.
+    pub takes: Vec<usize>,
+    /// Where it is given back.
+    pub gives_back: Vec<usize>,
+}
+
+impl Section {
+    /// Whether the lock is taken and given back.
+    pub fn is_there(&self) -> bool {
+        let first = (self.takes.first(), self.gives_back.first());
+        matches!(first, (Some(takes), Some(gives_back)) if takes < gives_back)
+    }
+}
+
+/// Disassembles a program and looks.
+pub fn look(program: &Path) -> Result<Section, String> {
+    if !cfg!(target_arch = "x86_64") {
+        return Err("only x86-64 code is read".into());
+    }
+    let output = Command::new("objdump")
+        .args(["--disassemble", "--demangle", "--no-show-raw-insn"])
+        .arg(program)
+        .output()
+        .map_err(|why| format!("objdump (of binutils) can't be run: {why}"))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("objdump: {}", words.trim()));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    judge(program, &text)
+}
+
+fn judge(program: &Path, text: &str) -> Result<Section, String> {
+    let program = program.display().to_string();
+    let Some(from) = text.find(FUNCTION) else {
+        return Err(format!(
+            "{program} has no function wait_for_dropper: it isn't built with the handshake, or \
+             its symbols are gone"
+        ));
+    };
+    let body = text[from..].split("\n\n").next().unwrap_or_default();
+    let code: Vec<String> = body
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(":\t"))
+        .map(|(_, instruction)| instruction.trim_end().to_owned())
+        .collect();
+    let operand = |line: &str| line.rsplit_once(',').map(|(_, operand)| operand.to_owned());
+    let swaps = || (0..code.len()).filter(|at| code[*at].starts_with(SWAP));
+    // Of one byte: the lock's.
+    let lock = swaps().next().and_then(|at| operand(&code[at]));
+    let of_lock = || swaps().filter(|at| operand(&code[*at]) == lock);
+    let expecting = |value| -> Vec<usize> {
+        let of_lock = of_lock();
+        of_lock
+            .filter(|at| expected(&code[..*at]) == Some(value))
+            .collect()
+    };
+    let (takes, gives_back) = (expecting(0), expecting(1));
+    Ok(Section {
+        program,
+        takes,
+        gives_back,
+        code,
+    })
+}
+
+/// What a swap after these instructions expects: the last constant that they put into `al`.
+fn expected(code: &[String]) -> Option<u8> {
+    code.iter().rev().find_map(|line| {
+        let line: Vec<&str> = line.split_whitespace().collect();
+        match line.as_slice() {
+            ["xor", "%eax,%eax"] | ["mov", "$0x0,%al" | "$0x0,%eax"] => Some(0),
+            ["mov", "$0x1,%al" | "$0x1,%eax"] => Some(1),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = "\
+0000000000001000 <btrfuse::extent_buffer::protocol::handshake::wait_for_dropper>:
+    1000:\tmov    $0x1,%cl
+    1002:\txor    %eax,%eax
+    1004:\tlock cmpxchg %cl,0xd8(%rdi)
+    100c:\tjne    1020
+    100d:\tmov    $0x1,%al
+    100e:\tlock cmpxchg %dl,0xd8(%rdi)
+    1016:\tret
+
+0000000000002000 <other>:
+    2000:\tlock cmpxchg %cl,0xd8(%rdi)
+";
+    const GIVES_BACK: &str = "    100e:\tlock cmpxchg %dl,0xd8(%rdi)\n";
+
+    fn of(text: &str) -> Section {
+        judge(Path::new("x"), text).unwrap()
+    }
+
+    #[test]
+    fn both_halves_are_found_and_no_neighbour_is_counted() {
+        let section = of(WHOLE);
+        assert_eq!((section.takes.len(), section.gives_back.len()), (1, 1));
+        assert_eq!(section.code.len(), 7);
+        assert!(section.is_there());
+    }
+
+    #[test]
+    fn another_way_out_may_give_it_back_too() {
+        let twice = WHOLE.replace(GIVES_BACK, &GIVES_BACK.repeat(2));
+        assert!(of(&twice).is_there());
+        assert_eq!(of(&twice).gives_back.len(), 2);
+    }
+
+    #[test]
+    fn a_section_without_a_half_is_missed() {
+        assert!(!of(&WHOLE.replace(GIVES_BACK, "")).is_there());
+        let never_taken = WHOLE.replace("xor    %eax,%eax", "mov    $0x1,%al");
+        assert!(!of(&never_taken).is_there());
+        let other_byte = WHOLE.replacen("%dl,0xd8(%rdi)", "%dl,0xd0(%rdi)", 1);
+        assert!(!of(&other_byte).is_there());
+        assert!(!of(&WHOLE.replace("lock cmpxchg", "nop")).is_there());
+        assert!(judge(Path::new("x"), "nothing").is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! Runs the engines, and keeps what they found.
+
+use super::grouped;
+use super::model::Model;
+use crate::extent_buffer::Kind;
+use crate::extent_buffer::scenarios::mutants::MUTANTS;
+use crate::extent_buffer::scenarios::native::{self, Rounds};
+use crate::extent_buffer::scenarios::{Play, Practice};
+use crate::lab::cost::Costs;
+use crate::lab::explore::{Exploration, Limits, explore, feared};
+use crate::lab::lanes::Lanes;
+use crate::lab::live::{self, report::Row};
+use crate::lab::machine_code::Section;
+use crate::lab::replay::{self, Outcome};
+use crate::lab::schedule::{self, Forced};
+use crate::sync::race_point::{Delay, Point, install_delays};
+use serde::Deserialize;
+
+/// What real threads sleep at between a decision and what follows from it.
+const WINDOWS: [Point; 3] = [Point::DropTested, Point::StaleTested, Point::ReclaimTested];
+const WINDOW_US: u32 = 50;
+
+/// What there is; what wasn't run is `None` or empty.
+#[derive(Default)]
+pub struct Evidence {
+    /// Every interleaving, for each play and protocol.
+    pub explored: Vec<Cell<Exploration>>,
+    /// Every interleaving of the planted mutants.
+    pub mutants: Vec<(&'static str, Exploration)>,
+    /// The race of 2015 on the real tree.
+    pub replayed: Vec<Outcome>,
+    /// Each scenario's written schedule on real threads; in words, where it didn't come about.
+    pub forced: Vec<Cell<Result<(Forced, String), String>>>,
+    /// Real threads, with the decisions' windows widened.
+    pub raced: Vec<Cell<Rounds>>,
+    /// The model checker's.
+    pub model: Option<Model>,
+    /// On mounts.
+    pub live: Vec<Live>,
+    /// What lookups and mounts cost.
+    pub costs: Option<Costs>,
+    /// The empty lock section of the handshake, in a build that people mount.
+    pub section: Option<Result<Section, String>>,
+    /// How long all took.
+    pub seconds: f64,
+}
+
+/// What an engine found in a play by the rules of a protocol.
+pub struct Cell<T> {
+    /// The race.
+    pub play: Play,
+    /// The rules.
+    pub kind: Kind,
+    /// What came of it.
+    pub found: T,
+}
+
+/// A comparison on mounts, made now or read from what `lab live --report` wrote.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Live {
+    /// How.
+    pub plan: LivePlan,
+    /// A subject a row.
+    pub rows: Vec<Row>,
+}
+
+/// What a reader must know of a live comparison's plan.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LivePlan {
+    /// `POINT:µs`, where threads slept.
+    pub delays: Vec<String>,
+    /// How many processes worked on a mount.
+    pub processes: u64,
+    /// The bound of the tree block cache.
+    pub cache_bytes: u64,
+    /// Of the images.
+    pub nodesize: u32,
+}
+
+impl Live {
+    /// What a comparison says that was made now.
+    pub fn of(report: &live::report::Report) -> Self {
+        Self {
+            plan: LivePlan {
+                delays: report.plan.delays.clone(),
+                processes: report.plan.processes,
+                cache_bytes: report.plan.cache_bytes,
+                nodesize: report.plan.nodesize,
+            },
+            rows: report.rows.clone(),
+        }
+    }
+
+    /// Whether threads slept at this point and nowhere else.
+    pub fn widens(&self, point: Point) -> bool {
+        let at = |delay: &String| delay.split(':').next() == Some(point.name());
+        matches!(self.plan.delays.as_slice(), [one] if at(one))
+    }
+
+    /// How it was done, in words.
+    pub fn title(&self) -> String {
+        let plan = &self.plan;
+        let delays = match plan.delays.as_slice() {
+            [] => "without delay points".to_owned(),
+            delays => format!("threads sleep at {} µs", delays.join(", ")),
+        };
+        format!(
+            "{delays}; {} processes, {} KiB nodes, {} KiB of cache",
+            plan.processes,
+            plan.nodesize / 1024,
+            plan.cache_bytes / 1024
+        )
+    }
+}
+
+impl Evidence {
+    /// Explores everything, mutants too.
+    pub fn explore(&mut self) {
+        for (play, kind) in plays() {
+            let found = explore(play, kind.rules(), Limits::default(), feared(play));
+            self.explored.push(Cell { play, kind, found });
+        }
+        for mutant in MUTANTS {
+            let found = explore(mutant.play(), mutant.rules, Limits::default(), None);
+            self.mutants.push((mutant.rules.name(), found));
+        }
+    }
+
+    /// Replays 2015 on the tree, and every scenario's schedule, by every protocol.
+    pub fn replay(&mut self) -> crate::Result<()> {
+        for kind in Kind::ALL {
+            self.replayed.push(replay::replay(*kind)?);
+        }
+        for (play, kind) in plays() {
+            let found = match schedule::written(play, kind) {
+                None => Err("no schedule breaks anybody".to_owned()),
+                Some(written) => schedule::force(play, kind.rules(), &written)
+                    .map(|forced| (forced, written.source)),
+            };
+            self.forced.push(Cell { play, kind, found });
+        }
+        Ok(())
+    }
+
+    /// Races on real threads, `rounds` rounds each.
+    pub fn race(&mut self, rounds: u64) {
+        let delays = |delay_us| WINDOWS.map(|point| Delay { point, delay_us });
+        install_delays(&delays(WINDOW_US));
+        for (play, kind) in plays() {
+            let found = native::race(play, kind.rules(), rounds);
+            self.raced.push(Cell { play, kind, found });
+        }
+        install_delays(&delays(0));
+    }
+
+    /// What exploring found.
+    pub fn explored(&self, label: &str, kind: Kind) -> Option<&Exploration> {
+        let is_it = |cell: &&Cell<Exploration>| cell.kind == kind && cell.play.label() == label;
+        self.explored.iter().find(is_it).map(|cell| &cell.found)
+    }
+
+    /// Where and how all this was found.
+    pub fn made(&self) -> Vec<(String, String)> {
+        let processors =
+            crate::sync::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let words = |name: &str, value: String| (name.to_owned(), value);
+        let mut made = vec![
+            words("program", format!("btrfuse {}", env!("CARGO_PKG_VERSION"))),
+            words(
+                "machine",
+                format!("{}, {processors} processors", std::env::consts::ARCH),
+            ),
+            words("took", format!("{:.0} s", self.seconds)),
+        ];
+        if let Some(rounds) = self.raced.first().map(|cell| cell.found.run) {
+            let points: Vec<_> = WINDOWS.iter().map(|point| point.name()).collect();
+            let value = format!(
+                "{} rounds a cell, {WINDOW_US} µs at {}",
+                grouped(rounds),
+                points.join(", ")
+            );
+            made.push(words("races on threads", value));
+        }
+        made
+    }
+
+    /// The replays on the real tree, and the shortest failing schedule of each loser that isn't a
+    /// practice which everybody loses.
+    pub fn lanes(&self) -> Vec<Lanes> {
+        let replays = self.replayed.iter().map(Lanes::of_replay);
+        let lost = self.explored.iter().filter_map(|cell| {
+            // One of those that all lose is enough.
+            let is_shown = !cell.play.as_it_was || cell.kind == Kind::Owned;
+            let trace = cell.found.failure.as_ref().filter(|_| is_shown)?;
+            let was = match (&cell.play.scenario.was, cell.play.as_it_was) {
+                (Some(Practice { words, .. }), true) => format!(", as it was ({words})"),
+                _ => String::new(),
+            };
+            let title = format!(
+                "{}: {}{was}, protocol {}",
+                cell.play.label(),
+                cell.play.scenario.title,
+                cell.kind
+            );
+            Some(Lanes::of_trace(title, trace))
+        });
+        let mutants = self.mutants.iter().filter_map(|(name, found)| {
+            let trace = found.failure.as_ref()?;
+            Some(Lanes::of_trace(format!("planted mutant: {name}"), trace))
+        });
+        replays.chain(lost).chain(mutants).collect()
+    }
+}
+
+fn plays() -> impl Iterator<Item = (Play, Kind)> {
+    Play::all().flat_map(|play| play.kinds().map(move |kind| (play, kind)))
+}

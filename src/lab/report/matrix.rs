@@ -1,0 +1,317 @@
+//! A table an engine: a row a scenario, a column a protocol, and no cell without a word.
+
+use super::evidence::{Cell as Found, Evidence};
+use super::grouped;
+use crate::extent_buffer::Kind;
+use crate::extent_buffer::lifetime::Profile;
+use crate::extent_buffer::scenarios::Play;
+use crate::sync::race_point::Point;
+use serde::Serialize;
+
+/// What one engine says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Table {
+    /// Which.
+    pub engine: String,
+    /// What it does, and what the numbers are.
+    pub what: String,
+    /// A scenario a row.
+    pub rows: Vec<Row>,
+}
+
+/// What an engine says of a scenario.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// The play's letter.
+    pub label: String,
+    /// What meets what.
+    pub title: String,
+    /// In the order of [`protocols`].
+    pub cells: Vec<Cell>,
+}
+
+/// What an engine says of a scenario under a protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    /// The verdict, or that there is none.
+    pub state: State,
+    /// What it rests on; why, where there is no verdict.
+    pub words: String,
+    /// Whether the registry says so too.
+    pub as_expected: bool,
+}
+
+/// See [`Cell`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// No rule was broken.
+    Holds,
+    /// A rule was broken.
+    Breaks,
+    /// The engine can say nothing here.
+    NotApplicable,
+    /// The engine was left out of this run.
+    NotRun,
+}
+
+impl State {
+    /// A sign that needs no colour.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Holds => "✓",
+            Self::Breaks => "✗",
+            Self::NotApplicable => "n/a",
+            Self::NotRun => "not run",
+        }
+    }
+
+    fn of(breaks: bool) -> Self {
+        if breaks { Self::Breaks } else { Self::Holds }
+    }
+}
+
+impl Cell {
+    fn judged(breaks: bool, words: String, as_expected: bool) -> Self {
+        Self {
+            state: State::of(breaks),
+            words,
+            as_expected,
+        }
+    }
+
+    /// Whether the words say why there is no verdict.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.state, State::NotApplicable | State::NotRun)
+    }
+
+    fn silent(state: State, why: &str) -> Self {
+        Self {
+            state,
+            words: why.to_owned(),
+            as_expected: true,
+        }
+    }
+}
+
+impl Table {
+    /// Verdicts that aren't the registry's.
+    pub fn surprises(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        for row in &self.rows {
+            for (cell, protocol) in row.cells.iter().zip(protocols()) {
+                if !cell.as_expected {
+                    let (engine, label) = (&self.engine, &row.label);
+                    let (sign, words) = (cell.state.sign(), &cell.words);
+                    out.push(format!(
+                        "{engine}: {label} under {protocol}: {sign} {words}"
+                    ));
+                }
+            }
+        }
+        out
+    }
+}
+
+/// The columns.
+pub fn protocols() -> Vec<String> {
+    Kind::ALL
+        .iter()
+        .map(|kind| kind.name().to_owned())
+        .collect()
+}
+
+/// All tables.
+pub fn tables(evidence: &Evidence) -> Vec<Table> {
+    let mut tables = vec![
+        table(
+            "explore",
+            "Every interleaving of one-access steps under sequential consistency: failing schedules \
+             / all schedules, counted exactly.",
+            |play, kind| explored(evidence, play, kind),
+        ),
+        table(
+            "replay",
+            "The shortest schedule that breaks these rules, or else others', forced on real threads \
+             that are held before each access; the race of 2015 also on the real tree. How many \
+             steps it has, and whose it is.",
+            |play, kind| replayed(evidence, play, kind),
+        ),
+    ];
+    for profile in Profile::ALL {
+        tables.push(table(
+            &format!("model, {}", profile.name()),
+            profile_words(*profile),
+            |play, kind| modelled(evidence, play, kind, *profile),
+        ));
+    }
+    tables.push(table(
+        "race",
+        "Real threads on this processor, with the windows after decisions widened: rounds that \
+         broke a rule / rounds. A loser may have luck.",
+        |play, kind| raced(evidence, play, kind),
+    ));
+    tables.push(table(
+        "live",
+        "Whole mounts under several processes, a delay point widening the window of the scenario: \
+         runs that broke a rule / runs. A loser may have luck.",
+        |play, kind| live(evidence, play, kind),
+    ));
+    tables
+}
+
+fn table(engine: &str, what: &str, cell: impl Fn(Play, Kind) -> Cell) -> Table {
+    let row = |play: Play| Row {
+        label: play.label(),
+        title: title(play),
+        cells: Kind::ALL
+            .iter()
+            .map(|kind| {
+                let out = play.scenario.not_applicable.iter();
+                let why = out.clone().find(|(other, _)| other == kind);
+                match why {
+                    Some((_, why)) => Cell::silent(State::NotApplicable, why),
+                    None => cell(play, *kind),
+                }
+            })
+            .collect(),
+    };
+    Table {
+        engine: engine.to_owned(),
+        what: what.to_owned(),
+        rows: Play::all().map(row).collect(),
+    }
+}
+
+/// What meets what, or how it was done.
+fn title(play: Play) -> String {
+    match &play.scenario.was {
+        Some(was) if play.as_it_was => format!("as it was: {}", was.words),
+        _ => play.scenario.title.to_owned(),
+    }
+}
+
+fn profile_words(profile: Profile) -> &'static str {
+    match profile {
+        Profile::FullRmws => {
+            "loom, as on x86-64: every atomic write is a full barrier. Executions explored, up to \
+             the first failure."
+        }
+        Profile::RelaxedFlags => {
+            "loom, the primitives of 2015 on arm64: set_bit and atomic_inc order nothing. \
+             Executions explored, up to the first failure."
+        }
+        Profile::AcquireRelease => {
+            "loom, nothing is a full barrier: writes release, reads acquire. Executions explored, \
+             up to the first failure."
+        }
+        Profile::UnorderedIncrement => {
+            "loom, counting unless 0 only acquires, and the setter of STALE has a full barrier \
+             behind it. Executions explored, up to the first failure."
+        }
+    }
+}
+
+fn explored(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
+    let Some(found) = evidence.explored(&play.label(), kind) else {
+        return Cell::silent(State::NotRun, "exploring was left out");
+    };
+    let total = found.total();
+    let breaks = total.failing > 0;
+    let words = format!("{} / {}", grouped(total.failing), grouped(total.explored));
+    let must = play.must_lose(kind, Profile::FullRmws);
+    Cell::judged(breaks, words, found.complete && breaks == must)
+}
+
+fn replayed(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
+    let is_it = |cell: &&Found<_>| cell.kind == kind && cell.play.label() == play.label();
+    let forced = match evidence.forced.iter().find(is_it) {
+        None => return Cell::silent(State::NotRun, "replaying was left out"),
+        Some(cell) => &cell.found,
+    };
+    let (forced, source) = match forced {
+        Ok(forced) => forced,
+        Err(why) => return Cell::judged(false, format!("didn't come about: {why}"), false),
+    };
+    let must = play.must_lose(kind, Profile::FullRmws);
+    let mut words = match source == kind.name() {
+        true => format!("{} steps", forced.trace.steps.len()),
+        false => format!("{} steps, of {source}", forced.trace.steps.len()),
+    };
+    let mut as_expected = forced.broken == must;
+    // The reported race is replayed on the real tree as well.
+    let on_tree = evidence.replayed.iter().find(|one| one.protocol == kind);
+    if let Some(outcome) = on_tree.filter(|_| play.label() == "A") {
+        let tree = match (outcome.violations.is_empty(), outcome.finder_waited) {
+            (false, _) => "freed while dirty",
+            (true, true) => "the finder waited",
+            (true, false) => "nobody waited",
+        };
+        words = format!("{words}; on the tree: {tree}");
+        as_expected &= outcome.judge().is_ok() && outcome.violations.is_empty() != must;
+    }
+    Cell::judged(forced.broken, words, as_expected)
+}
+
+fn modelled(evidence: &Evidence, play: Play, kind: Kind, profile: Profile) -> Cell {
+    let Some(model) = &evidence.model else {
+        let why = "the model checker needs a build of its own (scripts/report makes it, --model \
+                   takes its result)";
+        return Cell::silent(State::NotRun, why);
+    };
+    let label = play.label();
+    if let Some(why) = model.silent(&label) {
+        return Cell::silent(State::NotApplicable, why);
+    }
+    match model.cell(&label, kind.name(), profile.name()) {
+        None => Cell::silent(State::NotRun, "it isn't in the model's result"),
+        Some(cell) => {
+            let breaks = cell.verdict == "loses";
+            let as_expected = breaks == play.must_lose(kind, profile);
+            Cell::judged(breaks, grouped(cell.executions), as_expected)
+        }
+    }
+}
+
+fn raced(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
+    let is_it = |cell: &&Found<_>| cell.kind == kind && cell.play.label() == play.label();
+    let Some(cell) = evidence.raced.iter().find(is_it) else {
+        return Cell::silent(State::NotRun, "racing was left out");
+    };
+    let (broken, run) = (cell.found.broken, cell.found.run);
+    let words = format!("{} / {}", grouped(broken), grouped(run));
+    let may = play.must_lose(kind, Profile::NATIVE);
+    Cell::judged(broken > 0, words, may || broken == 0)
+}
+
+/// The delay point that widens a scenario's window on a mount, or why there is none.
+pub fn widened(play: Play) -> Result<Point, &'static str> {
+    match (play.scenario.letter, play.as_it_was) {
+        (_, true) => Err("the filesystem doesn't do it that way"),
+        ('A', _) => Ok(Point::DropTested),
+        ('B', _) => Ok(Point::StaleTested),
+        ('C', _) => Ok(Point::ReclaimTested),
+        ('F', _) => Ok(Point::WritebackBegins),
+        ('D' | 'E', _) => Err("who meets whom isn't chosen on a mount; it is in the runs of A"),
+        _ => Err("no delay point is in its window; the other runs pass it unwidened"),
+    }
+}
+
+fn live(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
+    let point = match widened(play) {
+        Ok(point) => point,
+        Err(why) => return Cell::silent(State::NotApplicable, why),
+    };
+    let run = evidence.live.iter().find(|live| live.widens(point));
+    let row = run.and_then(|run| {
+        let mut rows = run.rows.iter();
+        rows.find(|row| row.subject == kind.name() && row.runs > 0)
+    });
+    let Some(row) = row else {
+        return Cell::silent(State::NotRun, "live mounts were left out");
+    };
+    let words = format!("{} / {} runs", row.violations, row.runs);
+    let may_break = matches!(kind, Kind::Unfixed | Kind::Handshake);
+    let as_expected = may_break || (row.violations == 0 && row.wrong == 0);
+    Cell::judged(row.violations > 0, words, as_expected)
+}

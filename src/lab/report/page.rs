@@ -1,0 +1,246 @@
+//! The report as one HTML page: nothing is loaded, nothing runs; it reads without colour, on a phone
+//! and on paper.
+
+use super::charts;
+use super::doubts::Doubt;
+use super::matrix::{Cell, State, Table};
+use super::{Live, Report, grouped};
+use crate::lab::cost::Costs;
+use crate::lab::cost::lookups::Shape;
+use crate::lab::lanes::Lanes;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+const STYLE: &str = include_str!("page.css");
+
+/// The page.
+pub fn html(report: &Report) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "The race lab of btrfuse" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                (head(report))
+                h2 #doubts { "The doubts of the mail" }
+                @for (n, doubt) in report.doubts.iter().enumerate() { (one_doubt(n + 1, doubt)) }
+                h2 #verdicts { "Who holds, by engine and scenario" }
+                p {
+                    "✓ holds, ✗ breaks a rule, n/a: the engine can say nothing here, with the \
+                     reason below the table. A cell in [brackets] isn't the verdict that the \
+                     registry expects."
+                }
+                @for table in &report.tables { (verdicts(report, table)) }
+                h2 #live { "On live mounts" }
+                @if report.live.is_empty() { p { "Left out of this run." } }
+                @for live in &report.live { (on_mounts(live)) }
+                h2 #cost { "What each protocol costs" }
+                @match &report.costs {
+                    Some(costs) => (cost(costs)),
+                    None => p { "Not measured in this run." },
+                }
+                h2 #schedules { "Schedules, step by step" }
+                p {
+                    "A lane a thread, time runs down. Refs and flags are the buffer's after the \
+                     step: T tree ref, D dirty, S stale, W writeback, R being read."
+                }
+                @for lanes in &report.lanes { (one_schedule(lanes)) }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn head(report: &Report) -> Markup {
+    html! {
+        h1 { "Who may free a buffer that somebody just found?" }
+        p {
+            "In 2015 a race in the kernel's btrfs freed tree blocks that another thread was about \
+             to write. This page shows the race, the fix of that year, and four others, as every \
+             engine of the lab found them in one run."
+        }
+        nav { ul {
+            @for (id, words) in [
+                ("doubts", "The doubts"),
+                ("verdicts", "The verdicts"),
+                ("live", "Live mounts"),
+                ("cost", "The cost"),
+                ("schedules", "The schedules"),
+            ] { li { a href={ "#" (id) } { (words) } } }
+        } }
+        table.facts {
+            @for (name, value) in &report.made { tr { th scope="row" { (name) } td { (value) } } }
+        }
+        @if report.surprises.is_empty() {
+            p.answer { "Every verdict is the registry's." }
+        } @else {
+            p.answer { "Not as expected:" }
+            ul { @for words in &report.surprises { li { (words) } } }
+        }
+    }
+}
+
+fn one_doubt(n: usize, doubt: &Doubt) -> Markup {
+    html! {
+        section {
+            h3 { (n) ". “" (doubt.claim) "”" }
+            p { (doubt.experiment) }
+            table.facts {
+                @for (name, value) in &doubt.numbers {
+                    tr { th scope="row" { (name) } td { (value) } }
+                }
+            }
+            p.answer { (doubt.answer) }
+        }
+    }
+}
+
+fn verdicts(report: &Report, table: &Table) -> Markup {
+    let mut reasons: Vec<&str> = Vec::new();
+    let cells = table.rows.iter().flat_map(|row| &row.cells);
+    for cell in cells.filter(|cell| cell.is_silent()) {
+        if !reasons.contains(&cell.words.as_str()) {
+            reasons.push(&cell.words);
+        }
+    }
+    html! {
+        section {
+            h3 { (table.engine) }
+            p { (table.what) }
+            div.wide { table.matrix {
+                thead { tr {
+                    th { }
+                    th { "scenario" }
+                    @for name in &report.protocols { th scope="col" { (name) } }
+                } }
+                tbody {
+                    @for row in &table.rows { tr {
+                        th scope="row" { (row.label) }
+                        td.title { (row.title) }
+                        @for one in &row.cells { (cell(one, &reasons)) }
+                    } }
+                }
+            } }
+            @if !reasons.is_empty() {
+                ol.reasons { @for why in &reasons { li { (why) } } }
+            }
+        }
+    }
+}
+
+fn cell(cell: &Cell, reasons: &[&str]) -> Markup {
+    let class = match cell.state {
+        State::Holds => "holds",
+        State::Breaks => "breaks",
+        State::NotApplicable | State::NotRun => "silent",
+    };
+    let words = match cell.is_silent() {
+        true => {
+            let number = reasons.iter().position(|why| *why == cell.words);
+            format!("{} ({})", cell.state.sign(), number.unwrap_or(0) + 1)
+        }
+        false => format!("{} {}", cell.state.sign(), cell.words),
+    };
+    html! {
+        td class=(class) {
+            @if cell.as_expected { (words) } @else { strong { "[" (words) "]" } }
+        }
+    }
+}
+
+fn on_mounts(live: &Live) -> Markup {
+    let or_dash = |words: Option<String>| words.unwrap_or_else(|| "–".into());
+    html! {
+        section {
+            h3 { (live.title) }
+            figure { (PreEscaped(charts::survival(&live.rows))) }
+            div.wide { table.matrix {
+                thead { tr {
+                    @for name in [
+                        "", "runs", "operations", "broke a rule", "first after", "median operations",
+                        "median time", "operations a second", "of owned's", "images damaged",
+                        "names lost", "of them durable",
+                    ] { th scope="col" { (name) } }
+                } }
+                tbody { @for row in &live.rows { tr {
+                    th scope="row" { (row.subject) }
+                    td { (row.runs) }
+                    td { (grouped(row.operations)) }
+                    td { (row.violations) }
+                    td { (or_dash(row.first_seconds.map(|s| format!("{s:.2} s")))) }
+                    td { (or_dash(row.median_operations.map(|n| grouped(n as u64)))) }
+                    td { (or_dash(row.median_seconds.map(|s| format!("{s:.2} s")))) }
+                    td { (format!("{:.0}", row.rate)) }
+                    td { (or_dash(row.relative_to_owned.map(|ratio| format!("{ratio:.2}")))) }
+                    td { (row.images_damaged) }
+                    td { (row.lost.values().map(|lost| lost.names).sum::<u64>()) }
+                    td { (row.lost.values().map(|lost| lost.promised).sum::<u64>()) }
+                } } }
+            } }
+            @for row in live.rows.iter().filter(|row| !row.damage.is_empty()) {
+                p { "Damage under " (row.subject) ":" }
+                ul { @for (words, count) in &row.damage { li { (count) " × " (words) } } }
+            }
+        }
+    }
+}
+
+fn cost(costs: &Costs) -> Markup {
+    let lookups = &costs.lookups;
+    html! {
+        p {
+            "Ratios to owned, measured in turns within " (lookups.rounds) " rounds of one run; the \
+             median round's. "
+            @if lookups.in_lab_build {
+                "Measured in a lab build: its points and events are in every number."
+            } @else {
+                "Measured in a build without points and events."
+            }
+        }
+        @for shape in Shape::ALL {
+            h3 { "A lookup and its release, " (shape.words()) }
+            figure { (PreEscaped(charts::lookups(&lookups.rows, shape))) }
+        }
+        h3 { "Whole mounts" }
+        @if costs.mounts.is_empty() {
+            p { "Not measured in this run." }
+        } @else {
+            figure { (PreEscaped(charts::mounts(&costs.mounts))) }
+        }
+    }
+}
+
+fn one_schedule(lanes: &Lanes) -> Markup {
+    html! {
+        section.schedule {
+            h3 { (lanes.title) }
+            div.wide { table.lanes {
+                thead { tr {
+                    th { }
+                    @for name in &lanes.names { th scope="col" { (name) } }
+                    th { "refs" }
+                    th { "flags" }
+                } }
+                tbody { @for (n, step) in lanes.steps.iter().enumerate() {
+                    tr.fatal[step.fatal] {
+                        td.number { (n + 1) }
+                        @for lane in 0..lanes.names.len() {
+                            td.lane {
+                                @if lane == step.lane {
+                                    @if step.fatal { strong { "✗ " (step.what) } } @else { (step.what) }
+                                    @for words in &step.remarks { br; em { (words) } }
+                                }
+                            }
+                        }
+                        td { @if let Some(refs) = step.refs { (refs) } }
+                        td.flags { (step.flags) }
+                    }
+                } }
+            } }
+            p.answer { @if lanes.broken { "✗ " } @else { "✓ " } (lanes.ending) }
+        }
+    }
+}

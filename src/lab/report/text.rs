@@ -1,0 +1,125 @@
+//! The report for a terminal.
+
+use super::matrix::{Cell, State, Table};
+use super::{Report, grouped};
+use std::fmt::Write;
+
+/// The same facts as the page has.
+pub fn text(report: &Report) -> String {
+    let mut out = String::from("The race lab: what every engine says\n\n");
+    // Writing to a string can't fail, here and below.
+    for (name, value) in &report.made {
+        let _ = writeln!(out, "{name}: {value}");
+    }
+    let _ = writeln!(out, "\nTHE DOUBTS OF THE MAIL");
+    for (n, doubt) in report.doubts.iter().enumerate() {
+        let _ = writeln!(out, "\n{}. {}\n   {}", n + 1, doubt.claim, doubt.experiment);
+        for (name, value) in &doubt.numbers {
+            let _ = writeln!(out, "     {name:<28} {value}");
+        }
+        let _ = writeln!(out, "   => {}", doubt.answer);
+    }
+    for table in &report.tables {
+        verdicts(report, table, &mut out);
+    }
+    match report.surprises.as_slice() {
+        [] => out.push_str("\nEvery verdict is the registry's.\n"),
+        surprises => {
+            let _ = writeln!(out, "\nNOT AS EXPECTED:\n{}", surprises.join("\n"));
+        }
+    }
+    for lanes in &report.lanes {
+        let _ = writeln!(out, "\n{}", lanes.title);
+        let width = lanes.names.iter().map(|name| name.chars().count()).max();
+        let width = width.unwrap_or(0);
+        for (n, step) in lanes.steps.iter().enumerate() {
+            let refs = step.refs.map_or(String::new(), |refs| refs.to_string());
+            let mark = if step.fatal {
+                "  <-- breaks the rule"
+            } else {
+                ""
+            };
+            let remarks = step.remarks.join("; ");
+            let _ = writeln!(
+                out,
+                "{:>4}  {:<width$}  {:<46} refs {refs:<2} {:<8} {remarks}{mark}",
+                n + 1,
+                lanes.names[step.lane],
+                step.what,
+                step.flags
+            );
+        }
+        let _ = writeln!(out, "      {}", lanes.ending);
+    }
+    for live in &report.live {
+        let _ = writeln!(out, "\nON LIVE MOUNTS, {}", live.title);
+        for row in &live.rows {
+            let median = match (row.median_seconds, row.violations) {
+                (Some(seconds), _) => format!("median {seconds:.2} s"),
+                (None, 0) => "none broken".into(),
+                (None, _) => "most held".into(),
+            };
+            let ratio = row
+                .relative_to_owned
+                .map_or("-".into(), |ratio| format!("{ratio:.2}"));
+            let _ = writeln!(
+                out,
+                "  {:<17} {} of {} runs broke a rule ({median}), {} operations, {ratio} of owned's speed",
+                row.subject,
+                row.violations,
+                row.runs,
+                grouped(row.operations)
+            );
+        }
+    }
+    if let Some(costs) = &report.costs {
+        let _ = writeln!(out, "\nWHAT EACH PROTOCOL COSTS\n{}", costs.text());
+    }
+    out
+}
+
+fn verdicts(report: &Report, table: &Table, out: &mut String) {
+    let _ = writeln!(out, "\n{}: {}", table.engine.to_uppercase(), table.what);
+    let cells = table.rows.iter().flat_map(|row| &row.cells);
+    if let Some(left_out) = cells.clone().find(|cell| cell.state == State::NotRun)
+        && cells.clone().all(Cell::is_silent)
+    {
+        let _ = writeln!(out, "\n     not run: {}", left_out.words);
+        return;
+    }
+    let width = 2 + cells
+        .map(|cell| words(cell, 0).chars().count())
+        .max()
+        .unwrap_or(0);
+    let width = width.max(18);
+    let _ = write!(out, "\n     ");
+    for name in &report.protocols {
+        let _ = write!(out, "{name:>width$}");
+    }
+    out.push('\n');
+    let mut reasons: Vec<&str> = Vec::new();
+    for row in &table.rows {
+        let _ = write!(out, "{:<5}", row.label);
+        for cell in &row.cells {
+            let known = reasons.iter().position(|why| *why == cell.words);
+            let reason = known.unwrap_or(reasons.len());
+            if cell.is_silent() && known.is_none() {
+                reasons.push(&cell.words);
+            }
+            let _ = write!(out, "{:>width$}", words(cell, reason));
+        }
+        out.push('\n');
+    }
+    for (n, why) in reasons.iter().enumerate() {
+        let _ = writeln!(out, "  ({}) {why}", n + 1);
+    }
+}
+
+/// A cell, its reason as a number.
+fn words(cell: &Cell, reason: usize) -> String {
+    let mark = if cell.as_expected { "" } else { " !" };
+    match cell.is_silent() {
+        true => format!("{} ({}){mark}", cell.state.sign(), reason + 1),
+        false => format!("{} {}{mark}", cell.state.sign(), cell.words),
+    }
+}
