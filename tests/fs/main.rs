@@ -7,6 +7,7 @@ mod limits;
 mod meaning;
 mod memory;
 mod operations;
+mod orphans;
 mod side_by_side;
 mod stories;
 mod walk;
