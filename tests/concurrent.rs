@@ -3,7 +3,10 @@
 //! afterwards by `btrfs check` and by the kernel.
 
 use btrfuse_test_support::btrfuse_mount::btrfuse_binary;
-use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check, run, run_any};
+use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, Rng, btrfs_check, run, run_any};
+use rustix::process::Signal;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -105,4 +108,79 @@ fn processes_share_a_mount_beside_snapshots() {
         stress(place, &["--judge"]);
     }
     mount.unmount();
+}
+
+/// One of several writers that trust fsync: the numbers of the files that it was told are durable.
+fn trusting(folder: &Path, writer: u64) -> Vec<u64> {
+    let mut durable = Vec::new();
+    for number in 0.. {
+        let mut file = match File::create(folder.join(format!("{writer}-{number}"))) {
+            Ok(file) => file,
+            Err(_) => break,
+        };
+        let content = trusted(writer, number);
+        // Nobody answers any more: the daemon is gone.
+        if file.write_all(&content).is_err() || file.sync_all().is_err() {
+            break;
+        }
+        durable.push(number);
+    }
+    durable
+}
+
+fn trusted(writer: u64, number: u64) -> Vec<u8> {
+    let mut rng = Rng::new(writer << 32 | number);
+    let len = [100, 3000, 70_000][number as usize % 3];
+    rng.bytes(len)
+}
+
+/// The daemon is killed in the middle of everybody's work: check finds nothing, what fsync told is
+/// there, and work goes on from what is there; again and again on one image.
+#[test]
+fn a_daemon_killed_under_load_leaves_what_was_told() {
+    let image = Image::mkfs_btrfs(900, &["-n", "4096"]);
+    let mut all = 0;
+    for round in 0..4 {
+        let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
+        let folder = mount.path().join(format!("round-{round}"));
+        let load = mount.path().join(format!("load-{round}"));
+        std::fs::create_dir(&folder).expect("a writable mount");
+        std::fs::create_dir(&load).expect("a writable mount");
+        let told: Vec<Vec<u64>> = std::thread::scope(|scope| {
+            let mut workload = Command::new(btrfuse_binary());
+            workload.arg("stress").arg(&load);
+            workload.args(["--ops", "100000", "--mix", "empty-leaves"]);
+            workload.args(["--seed", &format!("{}", 70 + round)]);
+            scope.spawn(move || run_any(&mut workload, Duration::from_secs(120)));
+            let folder = &folder;
+            let writers: Vec<_> = (0..3)
+                .map(|writer| scope.spawn(move || trusting(folder, writer)))
+                .collect();
+            std::thread::sleep(Duration::from_millis(1500 + 400 * round));
+            let daemon = rustix::process::Pid::from_raw(mount.daemon_id().cast_signed());
+            let daemon = daemon.expect("a running daemon");
+            rustix::process::kill_process(daemon, Signal::KILL).expect("our own child");
+            let join = |writer: std::thread::ScopedJoinHandle<'_, Vec<u64>>| writer.join();
+            let told = writers.into_iter().map(join);
+            told.map(|told| told.expect("a writer that ends")).collect()
+        });
+        let (status, _) = mount.end();
+        assert!(!status.success(), "killed");
+        btrfs_check(image.path());
+        let mount = LoopMount::read_only(image.path());
+        let folder = mount.path().join(format!("round-{round}"));
+        let mut files = 0;
+        for (writer, told) in told.iter().enumerate() {
+            for &number in told {
+                let found = std::fs::read(folder.join(format!("{writer}-{number}")));
+                let found = found.expect("a file that fsync told was there");
+                assert!(found == trusted(writer as u64, number), "{writer}-{number}");
+                files += 1;
+            }
+        }
+        eprintln!("round {round}: {files} files");
+        all += files;
+        mount.unmount();
+    }
+    assert!(all > 20, "only {all} files were told");
 }

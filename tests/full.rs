@@ -133,8 +133,7 @@ fn fill_and_empty(image: &Image) {
 /// What one of several processes does on a filesystem that is full all the time: whatever isn't
 /// "no space" is a failure.
 const AT_THE_BRIM: &str = r#"
-cd "$PLACE" || exit 9
-mkdir "own-$NUMBER" && cd "own-$NUMBER" || exit 9
+cd "$PLACE/own-$NUMBER" || exit 9
 tried() {
     words=$("$@" 2>&1) && return 0
     case $words in *"No space left on device"*) full=$((full + 1)); return 1 ;; esac
@@ -148,8 +147,8 @@ while [ $round -lt 60 ]; do
     for n in 1 2 3 4 5 6 7 8; do
         tried cp "$SMALL" "small-$round-$n"
     done
-    tried mkdir "folder-$round" && tried mv "big-$round" "folder-$round/moved"
-    tried ln "small-$round-1" "linked-$round"
+    tried mkdir "folder-$round" && [ -e "big-$round" ] && tried mv "big-$round" "folder-$round/moved"
+    [ ! -e "small-$round-1" ] || tried ln "small-$round-1" "linked-$round"
     tried truncate -s 100K "small-$round-2"
     # Removing always works, and makes room for the others.
     [ $((round % 3)) != "$((NUMBER % 3))" ] || rm -rf ./* || exit 7
@@ -157,48 +156,73 @@ done
 echo "$full"
 "#;
 
-/// Several processes meet the end of the space at the same time, again and again.
+/// Several processes meet the end of the space for data at the same time, again and again.
 #[test]
 fn processes_at_the_brim_get_answers() {
     for options in [&[][..], &["-n", "4096", "-m", "single"]] {
-        let image = Image::mkfs_btrfs(128, options);
-        let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
-        let small = temp_dir();
-        fs::write(small.path().join("small"), Rng::new(7).bytes(1900)).expect("a temporary file");
-        let refused: Vec<u64> = std::thread::scope(|scope| {
-            let all: Vec<_> = (0..4)
-                .map(|number| {
-                    let mut command = Command::new("sh");
-                    command.args(["-c", AT_THE_BRIM]);
-                    command.env("LC_ALL", "C").env("PLACE", mount.path());
-                    command.env("NUMBER", number.to_string());
-                    command.env("SMALL", small.path().join("small"));
-                    scope.spawn(move || run_any(&mut command, Duration::from_secs(200)))
-                })
-                .collect();
-            all.into_iter()
-                .map(|process| {
-                    let finished = process.join().expect("it ends in time");
-                    assert!(finished.status.success(), "{}", finished.output());
-                    finished.stdout.trim().parse().expect("a number")
-                })
-                .collect()
-        });
-        eprintln!("{refused:?} times without space");
-        assert!(refused.iter().sum::<u64>() > 20, "never full: {refused:?}");
-        mount.sync();
-        fs::write(mount.path().join("after"), "still writable").unwrap_or_else(|error| {
-            // Full to the last block: then after something went.
-            assert_eq!(error.raw_os_error(), Some(28), "{error}");
-        });
-        mount.unmount();
-        btrfs_check(image.path());
-        let mount = LoopMount::read_only(image.path());
-        for number in 0..4 {
-            assert!(mount.path().join(format!("own-{number}")).is_dir());
-        }
-        mount.unmount();
+        at_the_brim(options, |_| {});
     }
+}
+
+/// The same, when there is hardly a block for metadata left.
+#[test]
+fn processes_without_room_for_names_get_answers() {
+    for options in [&[][..], &["-n", "4096", "-m", "single"]] {
+        at_the_brim(options, |root| {
+            fill_with_data(root);
+            let names = fill_with_names(root);
+            for number in (0..names).step_by(names as usize / 50) {
+                let name = format!("small-{number:06}");
+                fs::remove_file(root.join(name)).expect("removing works");
+            }
+        });
+    }
+}
+
+#[track_caller]
+fn at_the_brim(options: &[&str], prepare: fn(&Path)) {
+    let image = Image::mkfs_btrfs(128, options);
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
+    for number in 0..4 {
+        let own = mount.path().join(format!("own-{number}"));
+        fs::create_dir(own).expect("room");
+    }
+    prepare(mount.path());
+    let small = temp_dir();
+    fs::write(small.path().join("small"), Rng::new(7).bytes(1900)).expect("a temporary file");
+    let refused: Vec<u64> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..4)
+            .map(|number| {
+                let mut command = Command::new("sh");
+                command.args(["-c", AT_THE_BRIM]);
+                command.env("LC_ALL", "C").env("PLACE", mount.path());
+                command.env("NUMBER", number.to_string());
+                command.env("SMALL", small.path().join("small"));
+                scope.spawn(move || run_any(&mut command, Duration::from_secs(200)))
+            })
+            .collect();
+        all.into_iter()
+            .map(|process| {
+                let finished = process.join().expect("it ends in time");
+                assert!(finished.status.success(), "{}", finished.output());
+                finished.stdout.trim().parse().expect("a number")
+            })
+            .collect()
+    });
+    eprintln!("{refused:?} times without space");
+    assert!(refused.iter().sum::<u64>() > 20, "never full: {refused:?}");
+    mount.sync();
+    fs::write(mount.path().join("after"), "still writable").unwrap_or_else(|error| {
+        // Full to the last block: then after something went.
+        assert_eq!(error.raw_os_error(), Some(28), "{error}");
+    });
+    mount.unmount();
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    for number in 0..4 {
+        assert!(mount.path().join(format!("own-{number}")).is_dir());
+    }
+    mount.unmount();
 }
 
 #[test]

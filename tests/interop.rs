@@ -237,6 +237,20 @@ fn quotas_go_both_ways() {
     both_ways(&image, check, 40, 200);
 }
 
+/// So many that small nodes make a tree of three levels.
+const MANY: usize = 3000;
+
+fn many_name(number: usize) -> String {
+    format!("a-name-of-some-length-{number:04}")
+}
+
+fn many_files(folder: &Path) {
+    std::fs::create_dir(folder).expect("a writable mount");
+    for number in 0..MANY {
+        std::fs::write(folder.join(many_name(number)), "x").expect("a writable mount");
+    }
+}
+
 /// Everything that snapshots share is copied before it is changed, and stays as it was there.
 #[test]
 fn a_snapshot_keeps_what_we_change_outside() {
@@ -246,13 +260,7 @@ fn a_snapshot_keeps_what_we_change_outside() {
         let mount = LoopMount::read_write(image.path());
         story.begin(mount.path());
         story.go_on(mount.path(), 600);
-        // So many that small nodes make a tree of three levels.
-        let many = mount.path().join("many");
-        std::fs::create_dir(&many).expect("a writable mount");
-        for number in 0..3000 {
-            let name = format!("a-name-of-some-length-{number:04}");
-            std::fs::write(many.join(name), "x").expect("a writable mount");
-        }
+        many_files(&mount.path().join("many"));
         let root = mount.path();
         run(Command::new("btrfs")
             .args(["subvolume", "snapshot", "-r"])
@@ -288,5 +296,97 @@ fn a_snapshot_keeps_what_we_change_outside() {
             .arg(mount.path()));
         mount.unmount();
         judge(&image, Judge::strict(), &story);
+    }
+}
+
+/// A subvolume and its snapshot change by turns, each under a mount of ours that shows both, then
+/// under one that shows only the snapshot; what they share stays right for both.
+#[test]
+fn a_snapshot_and_its_origin_change_apart() {
+    for nodesize in ["4096", "16384"] {
+        let image = Image::mkfs_btrfs(512, &["-n", nodesize]);
+        let mount = LoopMount::read_write(image.path());
+        let btrfs = |words: &[&str], paths: &[&Path]| {
+            run(Command::new("btrfs").args(words).args(paths));
+        };
+        let at = |name: &str| mount.path().join(name);
+        btrfs(&["subvolume", "create"], &[&at("origin")]);
+        let mut origin = Story::new(42, "origin/story");
+        origin.begin(mount.path());
+        origin.go_on(mount.path(), 500);
+        many_files(&at("origin/many"));
+        btrfs(&["subvolume", "snapshot"], &[&at("origin"), &at("copy")]);
+        btrfs(
+            &["subvolume", "snapshot", "-r"],
+            &[&at("copy"), &at("kept")],
+        );
+        mount.unmount();
+        let kept = origin.frozen("kept/story");
+        let mut copy = origin.frozen("copy/story");
+        copy.diverge(43);
+        let told = |origin: &Story, copy: &Story| {
+            btrfs_check(image.path());
+            let mount = LoopMount::read_only(image.path());
+            for story in [origin, copy, &kept] {
+                story.assert_told("the kernel's mount", mount.path());
+            }
+            let many = std::fs::read_dir(mount.path().join("kept/many"));
+            assert_eq!(many.expect("a folder").count(), MANY);
+            mount.unmount();
+        };
+        for round in 0..2 {
+            let mount = BtrfuseMount::read_write(image.path());
+            // Whoever changes a block that both have goes first once.
+            let (first, second) = match round {
+                0 => (&mut origin, &mut copy),
+                _ => (&mut copy, &mut origin),
+            };
+            for _ in 0..4 {
+                first.go_on(mount.path(), 60);
+                second.go_on(mount.path(), 60);
+            }
+            for number in (round..MANY).step_by(7) {
+                let name = format!("copy/many/{}", many_name(number));
+                std::fs::remove_file(mount.path().join(name)).expect("there");
+            }
+            for story in [&origin, &copy, &kept] {
+                story.assert_told("live", mount.path());
+            }
+            mount.unmount();
+            told(&origin, &copy);
+            // The kernel's turn, in both.
+            let mount = LoopMount::read_write(image.path());
+            origin.go_on(mount.path(), 60);
+            copy.go_on(mount.path(), 60);
+            mount.unmount();
+            told(&origin, &copy);
+        }
+        let mut alone = copy.frozen("story");
+        let mount = BtrfuseMount::new(image.path(), "subvol=copy");
+        alone.go_on(mount.path(), 200);
+        alone.assert_told("live, alone", mount.path());
+        mount.unmount();
+        told(&origin, &alone.frozen("copy/story"));
+        // All of one, and then the snapshot that held what it shared.
+        let mount = BtrfuseMount::new(image.path(), "subvolid=257");
+        alone.clear(mount.path());
+        std::fs::remove_dir_all(mount.path().join("many")).expect("a writable mount");
+        mount.unmount();
+        told(&origin, &alone.frozen("copy/story"));
+        let mount = LoopMount::read_write(image.path());
+        for name in ["kept", "copy"] {
+            let doomed = mount.path().join(name);
+            run(Command::new("btrfs")
+                .args(["subvolume", "delete", "-c"])
+                .arg(doomed));
+        }
+        run(Command::new("btrfs")
+            .args(["subvolume", "sync"])
+            .arg(mount.path()));
+        mount.unmount();
+        btrfs_check(image.path());
+        let mount = LoopMount::read_only(image.path());
+        origin.assert_told("the origin alone", mount.path());
+        mount.unmount();
     }
 }

@@ -133,6 +133,12 @@ impl Story {
         }
     }
 
+    /// Another future, of another seed, for the story as it is now.
+    pub fn diverge(&mut self, seed: u64) {
+        self.seed = seed;
+        self.rng = Rng::new(seed);
+    }
+
     /// How many names there are now.
     pub fn names(&self) -> usize {
         self.model.names()
