@@ -103,6 +103,31 @@ fn every_option_of_the_table_is_understood_and_documented() {
     assert!(table::help().contains("rescue=nologreplay"));
 }
 
+/// The values that the manual and docs/mount-options.md name are those of a mount without options.
+#[test]
+fn documented_defaults_are_the_engines() {
+    let engine = crate::fs::MountOptions::default();
+    let seconds = engine.commit_interval_secs;
+    let cache = format!("{}M", engine.metadata_cache_bytes >> 20);
+    let words = |name: &str| {
+        let row = table::OWN
+            .iter()
+            .find(|(written, _)| written.starts_with(name));
+        row.expect("an option").1
+    };
+    assert!(words("commit=").contains(&format!("({seconds})")));
+    assert!(words("metadata_cache=").contains(&format!("({cache};")));
+    let page = include_str!("../../../docs/mount-options.md");
+    let default = |name: &str| {
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{name}")));
+        row.and_then(|row| row.rsplit('|').nth(1)).map(str::trim)
+    };
+    assert_eq!(default("commit"), Some(&*seconds.to_string()));
+    assert_eq!(default("metadata_cache"), Some(&*cache));
+}
+
 #[test]
 fn quotes_protect_commas() {
     assert_eq!(
