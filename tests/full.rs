@@ -48,6 +48,25 @@ fn fill_with_data(folder: &Path) -> u64 {
     unreachable!("the image is finite")
 }
 
+/// A program that never calls fsync hears of it as well: from write or, when the page cache took
+/// everything, from close.
+fn refused_without_fsync(folder: &Path) {
+    let path = folder.join("refused");
+    let mut copy = Command::new("dd");
+    copy.arg("if=/dev/zero").arg("bs=1M").arg("count=8");
+    copy.arg(format!("of={}", path.display()));
+    let finished = run_any(copy.env("LC_ALL", "C"), Duration::from_secs(60));
+    assert!(
+        !finished.status.success() && finished.stderr.contains("No space left on device"),
+        "8 MiB on a full filesystem: {}",
+        finished.output()
+    );
+    match fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) => assert_eq!(error.raw_os_error(), Some(2), "{error}"),
+    }
+}
+
 /// Makes inline files until there is no space for metadata; how many there were.
 fn fill_with_names(folder: &Path) -> u64 {
     for number in 0..1_000_000 {
@@ -81,6 +100,7 @@ fn fill_and_empty(image: &Image) {
         written <= promised && written >= promised - promised / 50,
         "statfs promised {promised}, {written} went in"
     );
+    refused_without_fsync(mount.path());
     let names = fill_with_names(mount.path());
     eprintln!("then {names} inline files");
     mount.sync();

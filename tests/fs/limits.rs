@@ -231,7 +231,7 @@ fn names_with_one_hash_share_an_item_until_it_is_full() {
 }
 
 /// Names of 120 bytes with one crc32c: four free bytes at the end can make any sum.
-fn colliding(count: usize) -> Vec<Vec<u8>> {
+pub fn colliding(count: usize) -> Vec<Vec<u8>> {
     use btrfuse::ondisk::csum::name_hash;
     let target = name_hash(&[b'n'; 120]);
     (0u32..)
@@ -248,7 +248,7 @@ fn colliding(count: usize) -> Vec<Vec<u8>> {
 
 /// The four bytes that lead the hash of `name` to `target`, when all can be in a name. The sum
 /// is linear in them: what each bit changes is found by trying, and the rest is elimination.
-fn tail_for(name: &[u8], target: u32) -> Option<[u8; 4]> {
+pub fn tail_for(name: &[u8], target: u32) -> Option<[u8; 4]> {
     use btrfuse::ondisk::csum::name_hash;
     let hash = |tail: u32| name_hash(&[name, &tail.to_le_bytes()].concat());
     let zero = hash(0);

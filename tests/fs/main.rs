@@ -1,6 +1,7 @@
 //! The filesystem layer without a kernel in between: operations by function call, judged by
 //! `btrfs check` and a kernel mount.
 
+mod collisions;
 mod during_commit;
 mod golden;
 mod limits;
