@@ -10,8 +10,9 @@ use super::read::read_merged;
 use super::shrink::tail_items;
 use super::truncate::{grow, reach_size};
 use super::write::{FILE_SIZE_MAX, Promise, Span, gather, has_inline, promise_sectors};
-use crate::allocator::Steal;
+use crate::allocator::{MetaReservation, Steal};
 use crate::error::{Error, Result};
+use crate::fs::delayed::DirtyTicket;
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
 use crate::ondisk::{FILE_EXTENT_PREALLOC, INODE_PREALLOC};
@@ -191,11 +192,59 @@ fn leave_inline(fs: &Filesystem, inode: &Arc<Inode>, promise: Promise) -> Result
 
 /// Makes `range` read as zeros and gives its whole sectors back.
 fn punch(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<()> {
-    let sectorsize = u64::from(fs.ctx.sectorsize);
-    let promise = promise_sectors(fs, inode, 2)?;
+    let room = PunchRoom::reserve(fs, inode)?;
     let _one = inode.data.flush.lock();
     flush_locked(fs, inode)?;
-    let inner = zero_edges(fs, inode, range, promise)?;
+    punch_flushed(fs, inode, range, room)
+}
+
+/// What a punch takes before it changes anything.
+pub(super) struct PunchRoom {
+    /// For the edges, which become zeros in memory.
+    edges: Promise,
+    /// For the size, should the punch end half way.
+    size: (DirtyTicket, MetaReservation),
+}
+
+impl PunchRoom {
+    /// As for `Space::reserve_metadata`: the caller holds no lock that a commit needs.
+    pub(super) fn reserve(fs: &Filesystem, inode: &Arc<Inode>) -> Result<Self> {
+        let edges = promise_sectors(fs, inode, 2)?;
+        let ticket = fs.prepare_dirty_freeing(inode)?;
+        let bytes = fs.ctx.space.item_bytes(tail_items());
+        let size = (ticket, fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?);
+        Ok(Self { edges, size })
+    }
+}
+
+/// The caller holds `flush` and has flushed; writes may have come since.
+pub(super) fn punch_flushed(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    range: &Range<u64>,
+    room: PunchRoom,
+) -> Result<()> {
+    let inner = zero_edges(fs, inode, range, room.edges)?;
+    let done = drop_extents(fs, inode, &inner);
+    if done.is_err() && fs.ctx.transactions.check().is_ok() {
+        // What memory forgot may be a write that made the file longer, and nobody else would bring
+        // its size to the disk.
+        let (ticket, reservation) = room.size;
+        let _alone = inode.content.write();
+        fs.with_trans(reservation, |trans| {
+            if inode.data.state.lock().dirty.is_empty() {
+                reach_size(fs, inode, trans)?;
+                fs.mark_dirty(inode, &mut inode.meta.lock(), ticket);
+            }
+            Ok(())
+        })?;
+    }
+    done
+}
+
+/// Makes `inner`, which are whole sectors, a hole on disk. The caller holds `flush`.
+fn drop_extents(fs: &Filesystem, inode: &Arc<Inode>, inner: &Range<u64>) -> Result<()> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
     let mut here = inner.start;
     while here < inner.end {
         let records = records_in(

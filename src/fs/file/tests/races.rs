@@ -2,6 +2,7 @@
 //! locks.
 
 use super::*;
+use crate::fs::file::fallocate::{PunchRoom, punch_flushed};
 use crate::ondisk::{INODE_NODUMP, INODE_PREALLOC};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread;
@@ -77,4 +78,57 @@ fn a_file_that_grows_into_a_hole_being_punched_keeps_its_size() {
         assert!(after == *before, "round {round}");
     }
     fs.unmount().unwrap();
+}
+
+/// The same where the punch ends half way, between its transactions: it has forgotten the write
+/// already, and no last transaction comes.
+#[test]
+fn a_punch_that_fails_half_way_leaves_a_file_that_grew_its_size() {
+    let pristine = mkfs(128, &["-n", "4096", "-m", "single"]);
+    let fs = mount(&pristine);
+    let node = create(&fs, "f");
+    for index in 0..1200 {
+        write(&fs, node, index * 8192, &pattern(index, 4096)).unwrap();
+    }
+    fs.unmount().unwrap();
+    drop(fs);
+    const FAR: u64 = 24 << 20;
+    let mut half_way = 0;
+    for failing in 1.. {
+        let device: Device = Arc::new(FaultyDevice::over(Arc::new(MemoryDevice::clone(
+            pristine.inner(),
+        ))));
+        let fs = mount(&device);
+        let node = look_up(&fs, "f");
+        let inode = fs.inode(node).unwrap();
+        let room = PunchRoom::reserve(&fs, &inode).unwrap();
+        let done = {
+            let _one = inode.data.flush.lock();
+            // As one that comes after the punch's own flush.
+            write(&fs, node, FAR, &[7; 4096]).unwrap();
+            (failing..failing + 200).for_each(|nth| device.plan(Fault::FailRead(nth)));
+            punch_flushed(&fs, &inode, &(4096..32 << 20), room)
+        };
+        device.heal();
+        if fs.read_only_reason().is_some() {
+            // It failed inside a transaction, which is nobody's ordinary error.
+            continue;
+        }
+        let before = content(&fs, node);
+        assert_eq!(before.len() as u64, FAR + 4096);
+        // The write is gone and its size isn't, after some of the punch was done.
+        half_way += u32::from(done.is_err() && before[FAR as usize..] == [0; 4096]);
+        drop(inode);
+        fs.unmount().unwrap();
+        drop(fs);
+        check(&device);
+        let fs = mount(&device);
+        let after = content(&fs, look_up(&fs, "f"));
+        assert!(after == before, "{} bytes are left", after.len());
+        fs.unmount().unwrap();
+        if done.is_ok() {
+            break;
+        }
+    }
+    assert!(half_way > 0);
 }
