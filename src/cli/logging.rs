@@ -4,7 +4,7 @@
 //! without it warnings and the engine's own notes are shown.
 
 use super::Failure;
-use log::{Level, Log};
+use log::{Level, Log, Metadata, Record};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
@@ -72,8 +72,47 @@ pub fn start(target: &Target) -> Result<(), Failure> {
     }
     let logger = builder.build();
     log::set_max_level(logger.filter());
-    log::set_boxed_logger(Box::new(logger) as Box<dyn Log>)
+    log::set_boxed_logger(Box::new(Honest(logger)))
         .map_err(|_| Failure::new(super::Exit::Bug, "the logger was started twice"))
+}
+
+/// A logger without alarms that are none.
+struct Honest(env_logger::Logger);
+
+impl Log for Honest {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !is_answer_too_late(record) {
+            return self.0.log(record);
+        }
+        let metadata = Metadata::builder()
+            .level(Level::Debug)
+            .target(record.target())
+            .build();
+        if self.0.enabled(&metadata) {
+            let mut late = Record::builder();
+            self.0
+                .log(&late.metadata(metadata).args(*record.args()).build());
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// The kernel has no use for the answer any more. The library answers each FUSE_INTERRUPT (a signal
+/// reached a program in a system call), which mostly comes after the answer to the request itself.
+fn is_answer_too_late(record: &Record<'_>) -> bool {
+    const WORDS: &str = "Failed to send FUSE reply: ";
+    record.target().starts_with("fuser") && {
+        let words = record.args().to_string();
+        let gone = io::Error::from_raw_os_error(libc::ENOENT).to_string();
+        words.strip_prefix(WORDS) == Some(gone.as_str())
+    }
 }
 
 /// Opens (or makes) a log file; also used to refuse a bad `--log` before the daemon starts.
@@ -129,5 +168,38 @@ impl Write for Syslog {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_that_nobody_waits_for_is_no_error() {
+        let is_quiet = |target: &str, words: std::fmt::Arguments<'_>| {
+            let record = Record::builder()
+                .level(Level::Error)
+                .target(target)
+                .args(words)
+                .build();
+            is_answer_too_late(&record)
+        };
+        let failed = |errno| io::Error::from_raw_os_error(errno);
+        let gone = failed(libc::ENOENT);
+        assert!(is_quiet(
+            "fuser::reply",
+            format_args!("Failed to send FUSE reply: {gone}")
+        ));
+        let broken = failed(libc::EINVAL);
+        assert!(!is_quiet(
+            "fuser::reply",
+            format_args!("Failed to send FUSE reply: {broken}")
+        ));
+        assert!(!is_quiet(
+            "btrfuse::fs",
+            format_args!("Failed to send FUSE reply: {gone}")
+        ));
+        assert!(!is_quiet("fuser::session", format_args!("{gone}")));
     }
 }
