@@ -12,6 +12,7 @@ pub trait CommitHooks: Send + Sync {
     }
 
     /// In the critical section, and before it to find space: items that gather in memory (inodes,
-    /// directory indexes) reach their trees. It must not reserve space, join, nor take a lock under which someone does.
+    /// directory indexes) reach their trees. It must not reserve space, join, nor take a lock under
+    /// which someone does.
     fn flush_delayed_items(&self, trans: &TransHandle) -> Result<()>;
 }

@@ -26,7 +26,16 @@ disk_struct! {
     }
 }
 
-// A fifth field, enable_gen, follows where simple quotas are on.
+disk_struct! {
+    /// What follows a [`QgroupStatusItem`] where simple quotas are on: the fifth field of
+    /// `struct btrfs_qgroup_status_item`.
+    #[derive(Copy, Debug)]
+    pub struct QgroupStatusSimple, 8 bytes {
+        /// The transaction that turned simple quotas on; older extents count for nobody.
+        0 => enable_gen: U64,
+    }
+}
+
 disk_struct! {
     /// `struct btrfs_qgroup_info_item`.
     #[derive(Copy, Debug)]

@@ -32,6 +32,16 @@ fn an_inode_has_the_facts_of_dump_tree() {
 }
 
 #[test]
+fn a_quota_status_tells_since_when_quotas_are_simple() {
+    let key = Key::new(0, kind::QGROUP_STATUS, 0);
+    let mut status = vec![0; QgroupStatusItem::SIZE];
+    assert_eq!(item(&key, &status, MEANING).get("enable_gen"), None);
+    status.extend_from_slice(&7_u64.to_le_bytes());
+    let facts = item(&key, &status, MEANING);
+    assert_eq!(facts.get("enable_gen"), Some(&Fact::Number(7)));
+}
+
+#[test]
 fn times_of_all_centuries_are_put_in_words() {
     for (seconds, words) in [
         (0, "1970-01-01 00:00:00.000000000"),

@@ -61,8 +61,12 @@ pub(super) fn quota(key: &Key, data: &[u8]) -> Option<Facts> {
                 (QGROUP_STATUS_FLAG_INCONSISTENT, "INCONSISTENT"),
                 (QGROUP_STATUS_FLAG_SIMPLE_MODE, "SIMPLE_MODE"),
             ];
-            numbers!(facts, it, version, generation, rescan)
-                .words("flags", flag_words(it.flags.get(), flags))
+            let facts = numbers!(facts, it, version, generation, rescan)
+                .words("flags", flag_words(it.flags.get(), flags));
+            match QgroupStatusSimple::read(&data[QgroupStatusItem::SIZE..]) {
+                Some(it) => numbers!(facts, it, enable_gen),
+                None => facts,
+            }
         }
         kind::QGROUP_INFO => {
             let it = QgroupInfoItem::read(data)?;
