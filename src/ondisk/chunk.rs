@@ -28,6 +28,26 @@ impl Stripe {
 }
 
 disk_struct! {
+    /// `struct btrfs_raid_stride`: a piece of a data extent on one device, in the items of the RAID
+    /// stripe tree (`struct btrfs_stripe_extent` is a row of them). The key is (logical address,
+    /// RAID_STRIPE, bytes).
+    #[derive(Copy, Debug)]
+    pub struct RaidStride, 16 bytes {
+        /// The device.
+        0 => devid: U64,
+        /// Where the piece starts on it.
+        8 => physical: U64,
+    }
+}
+
+impl RaidStride {
+    /// The strides of an item; `None` when something is left over.
+    pub fn all(data: &[u8]) -> Option<&[Self]> {
+        <[Self]>::ref_from_bytes(data).ok()
+    }
+}
+
+disk_struct! {
     /// `struct btrfs_chunk` without its stripes, which follow. The key is (256, CHUNK_ITEM, logical
     /// address).
     #[derive(Copy, Debug)]

@@ -30,6 +30,12 @@ pub(super) fn chunk_of(head: &Chunk, stripes: &[Stripe]) -> Facts {
     )
 }
 
+pub(super) fn strides(data: &[u8]) -> Option<Facts> {
+    let strides = RaidStride::all(data)?.iter();
+    let facts = strides.map(|it| numbers!(Facts::default(), it, devid, physical));
+    Some(Facts::default().list("strides", facts))
+}
+
 pub(super) fn dev_item(data: &[u8]) -> Option<Facts> {
     DevItem::read(data).map(device)
 }

@@ -116,6 +116,7 @@ pub fn item(key: &Key, data: &[u8], meaning: Meaning) -> Facts {
         kind::FREE_SPACE_INFO => extents::free_space_info(data),
         kind::FREE_SPACE_BITMAP => Some(extents::free_space_bitmap(key, data, meaning)),
         kind::CHUNK_ITEM => mapping::chunk(data),
+        kind::RAID_STRIPE => mapping::strides(data),
         kind::DEV_ITEM => mapping::dev_item(data),
         kind::DEV_EXTENT => mapping::dev_extent(data),
         kind::PERSISTENT_ITEM => mapping::dev_stats(data),

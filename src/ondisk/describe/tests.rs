@@ -42,6 +42,21 @@ fn a_quota_status_tells_since_when_quotas_are_simple() {
 }
 
 #[test]
+fn a_stripe_extent_is_a_row_of_strides() {
+    let key = Key::new(1 << 30, kind::RAID_STRIPE, 65536);
+    let numbers = [1_u64, 22_020_096, 2, 1_048_576].map(u64::to_le_bytes);
+    let facts = item(&key, numbers.as_flattened(), MEANING);
+    let stride = |devid: u64, physical: u64| {
+        let facts = Facts::default().number("devid", devid);
+        facts.number("physical", physical)
+    };
+    let expected = Fact::List(vec![stride(1, 22_020_096), stride(2, 1_048_576)]);
+    assert_eq!(facts.get("strides"), Some(&expected));
+    let torn = item(&key, &numbers.as_flattened()[..31], MEANING);
+    assert_eq!(torn.get("strides"), None);
+}
+
+#[test]
 fn times_of_all_centuries_are_put_in_words() {
     for (seconds, words) in [
         (0, "1970-01-01 00:00:00.000000000"),
