@@ -1,5 +1,6 @@
 //! Trees against models: contents, shape, references, and many threads at once.
 
+mod ahead;
 mod bench;
 mod concurrent;
 mod contents;
