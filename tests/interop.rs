@@ -7,7 +7,9 @@ use btrfuse_test_support::compare::{assert_same, excuse_compressed};
 use btrfuse_test_support::{
     BtrfuseMount, Image, Judge, LoopMount, Rules, Story, btrfs_check, dump, golden, run, walk,
 };
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -247,7 +249,9 @@ fn many_name(number: usize) -> String {
 fn many_files(folder: &Path) {
     std::fs::create_dir(folder).expect("a writable mount");
     for number in 0..MANY {
-        std::fs::write(folder.join(many_name(number)), "x").expect("a writable mount");
+        // Some with an extent, so that leaves refer to data.
+        let len = if number % 10 == 0 { 5000 } else { 1 };
+        std::fs::write(folder.join(many_name(number)), vec![7; len]).expect("a writable mount");
     }
 }
 
@@ -345,9 +349,14 @@ fn a_snapshot_and_its_origin_change_apart() {
                 first.go_on(mount.path(), 60);
                 second.go_on(mount.path(), 60);
             }
+            // Half of these stay shared until the origin has changed them first.
             for number in (round..MANY).step_by(7) {
-                let name = format!("copy/many/{}", many_name(number));
-                std::fs::remove_file(mount.path().join(name)).expect("there");
+                let name = mount.path().join("origin/many").join(many_name(number));
+                std::fs::set_permissions(name, Permissions::from_mode(0o600)).expect("there");
+            }
+            for number in (round..MANY / 2).step_by(7) {
+                let name = mount.path().join("copy/many").join(many_name(number));
+                std::fs::remove_file(name).expect("there");
             }
             for story in [&origin, &copy, &kept] {
                 story.assert_told("live", mount.path());
@@ -367,14 +376,10 @@ fn a_snapshot_and_its_origin_change_apart() {
         alone.assert_told("live, alone", mount.path());
         mount.unmount();
         told(&origin, &alone.frozen("copy/story"));
-        // All of one, and then the snapshot that held what it shared.
-        let mount = BtrfuseMount::new(image.path(), "subvolid=257");
-        alone.clear(mount.path());
-        std::fs::remove_dir_all(mount.path().join("many")).expect("a writable mount");
-        mount.unmount();
-        told(&origin, &alone.frozen("copy/story"));
+        // The others go, and what they shared belongs to the snapshot alone, but still by the old
+        // blocks' addresses.
         let mount = LoopMount::read_write(image.path());
-        for name in ["kept", "copy"] {
+        for name in ["kept", "origin"] {
             let doomed = mount.path().join(name);
             run(Command::new("btrfs")
                 .args(["subvolume", "delete", "-c"])
@@ -384,9 +389,34 @@ fn a_snapshot_and_its_origin_change_apart() {
             .args(["subvolume", "sync"])
             .arg(mount.path()));
         mount.unmount();
+        let before = dump::shared_references(image.path());
+        let mount = BtrfuseMount::new(image.path(), "subvolid=257");
+        alone.go_on(mount.path(), 200);
+        for number in (2..MANY).step_by(7) {
+            let name = mount.path().join("many").join(many_name(number));
+            std::fs::remove_file(name).expect("there");
+        }
+        mount.unmount();
+        let after = dump::shared_references(image.path());
+        assert!(
+            before.1 > 0 && after < before,
+            "{before:?}, {after:?} after us"
+        );
         btrfs_check(image.path());
         let mount = LoopMount::read_only(image.path());
-        origin.assert_told("the origin alone", mount.path());
+        alone
+            .frozen("copy/story")
+            .assert_told("the snapshot, alone", mount.path());
+        mount.unmount();
+        let mount = BtrfuseMount::new(image.path(), "subvolid=257");
+        alone.clear(mount.path());
+        std::fs::remove_dir_all(mount.path().join("many")).expect("a writable mount");
+        mount.unmount();
+        btrfs_check(image.path());
+        let mount = LoopMount::read_only(image.path());
+        alone
+            .frozen("copy/story")
+            .assert_told("the snapshot, emptied", mount.path());
         mount.unmount();
     }
 }
