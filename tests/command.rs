@@ -138,12 +138,12 @@ for way in "umount -i" "fusermount3 -u"; do
     mkdir m/d
     (cd m/d; for i in $(seq 5000); do echo $i >$i; done)
     head -c 50000000 /dev/urandom >m/big
+    # The daemon hears of it a moment later than we do, and may be done before umount comes back.
+    until grep -q "LEASE.*:$(stat -c %i "$IMAGE") " /proc/locks; do
+        ! grep -q "unmounted" log || exit 1
+    done &
     $way m
-    # The daemon hears of it a moment later than we do.
-    for i in $(seq 100); do
-        ! grep -q "unmounted" log && ! grep -q "LEASE.*:$(stat -c %i "$IMAGE") " /proc/locks || break
-        sleep 0.01
-    done
+    wait $! || fail "$way: whoever opens the image isn't held back"
     btrfs check "$IMAGE" >check 2>&1 || fail "$way: $(cat check)"
     flock --nonblock --exclusive "$IMAGE" true || fail "$way: opened while the daemon had it"
     code 0 "$BTRFUSE" mount -o ro --log log "$IMAGE" m

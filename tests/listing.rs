@@ -1,13 +1,15 @@
 //! A place in a listing (`d_off`) stays good while names come and go, for as long as the directory
 //! lives: also for another opening of it and after a remount. The kernel's btrfs is asked the same.
 
-use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check};
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, seek};
+use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check, run};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom, seek};
 use std::collections::BTreeSet;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 const NAMES: usize = 2000;
 
@@ -100,6 +102,52 @@ fn still_good(mount: &Path, places: &[(u64, String)]) {
         seek(&listing, SeekFrom::Start(*place)).expect("a place");
         assert_eq!(&read(&listing, 1)[0].0, next, "from place {place}");
     }
+}
+
+/// "." and ".." are listed with the numbers that stat(2) shows, also across the border of a
+/// subvolume; above the mount's root is itself.
+fn dots_are_right(mount: &Path) {
+    let number = |path: &Path| fs::metadata(path).expect("a folder").ino();
+    for (path, above) in [
+        ("", ""),
+        ("dir", ""),
+        ("dir/below", "dir"),
+        ("dir/sub", "dir"),
+        ("dir/sub/inside", "dir/sub"),
+    ] {
+        let folder = open(&mount.join(path));
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 1024];
+        let mut raw = RawDir::new(&folder, &mut buffer);
+        let mut dots = Vec::new();
+        while let Some(entry) = raw.next() {
+            let entry = entry.expect("a readable folder");
+            if entry.file_name().to_bytes().starts_with(b".") {
+                assert_eq!(entry.file_type(), FileType::Directory);
+                dots.push((entry.file_name().to_owned(), entry.ino()));
+            }
+        }
+        let expected = [
+            (c".".to_owned(), number(&mount.join(path))),
+            (c"..".to_owned(), number(&mount.join(above))),
+        ];
+        assert_eq!(dots, expected, "in {path:?}");
+    }
+}
+
+#[test]
+fn dots_have_the_numbers_that_stat_shows() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = LoopMount::read_write(image.path());
+    fs::create_dir_all(mount.path().join("dir/below")).expect("a writable mount");
+    run(Command::new("btrfs")
+        .args(["subvolume", "create"])
+        .arg(mount.path().join("dir/sub")));
+    fs::create_dir(mount.path().join("dir/sub/inside")).expect("a writable mount");
+    dots_are_right(mount.path());
+    mount.unmount();
+    let mount = BtrfuseMount::read_only(image.path());
+    dots_are_right(mount.path());
+    mount.unmount();
 }
 
 #[test]

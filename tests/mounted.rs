@@ -68,6 +68,31 @@ fn the_commit_interval_makes_names_durable_by_itself() {
     mount.unmount();
 }
 
+/// Content that the kernel has handed over waits in the daemon's memory no longer than names do.
+#[test]
+fn the_commit_interval_makes_content_durable_by_itself() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
+    let text = "left alone ".repeat(10_000);
+    fs::write(mount.path().join("file"), &text).expect("a writable mount");
+    // On a FUSE mount this only empties the page cache.
+    rustix::fs::syncfs(File::open(mount.path()).expect("a folder")).expect("a mount");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let cut = loop {
+        assert!(Instant::now() < deadline, "not on the image after 20 s");
+        std::thread::sleep(Duration::from_millis(300));
+        let cut = image.copy();
+        let dump = run(Command::new("btrfs")
+            .args(["inspect-internal", "dump-tree", "-t", "5"])
+            .arg(cut.path()));
+        if dump.stdout.contains(" EXTENT_DATA ") {
+            break cut;
+        }
+    };
+    mount.unmount();
+    judge_now(&cut, &[("file", &text)]);
+}
+
 /// The daemon dies in the middle of its work: some committed state is there, sound, and what was
 /// synced before is in it.
 #[test]
