@@ -1,8 +1,10 @@
 //! Orphan items that others left on an image: the next writable mount takes what they stand for
 //! away, in every subvolume, and dump-tree finds none any more.
 
+use crate::meaning::{caller, on_fresh};
 use crate::{mounted, options};
 use btrfuse::commit::{OpenOptions, open};
+use btrfuse::fs::{NodeId, XattrMode};
 use btrfuse::ondisk::{InodeItem, Key, ids, kind};
 use btrfuse::volume::{FileDevice, Volume};
 use btrfuse_test_support::{Image, LoopMount, btrfs_check, golden, run};
@@ -90,7 +92,7 @@ fn orphans_of_every_subvolume_are_removed() {
     kernel.unmount();
     for (name, tree) in [(&b"sub"[..], 256), (b"snap", 257)] {
         let fs = mounted(image.path(), &options(false));
-        let dir = fs.lookup(btrfuse::fs::NodeId::ROOT, name).unwrap().node;
+        let dir = fs.lookup(NodeId::ROOT, name).unwrap().node;
         let file = fs.lookup(dir, b"gone").unwrap();
         assert_eq!(file.objectid, gone);
         fs.unlink(dir, b"gone").unwrap();
@@ -117,6 +119,27 @@ fn orphans_of_every_subvolume_are_removed() {
         assert_eq!(std::fs::read(at(name).join("kept")).unwrap(), [8; 300_000]);
     }
     kernel.unmount();
+}
+
+/// More items than one transaction deletes: none is left behind.
+#[test]
+fn inodes_with_many_attributes_go_whole() {
+    on_fresh(&["-n", "4096"], |fs| {
+        let c = caller();
+        for attributes in [63, 64, 65, 300] {
+            let name = format!("with-{attributes}").into_bytes();
+            let made = fs.mknod(&c, NodeId::ROOT, &name, libc::S_IFREG | 0o644, 0);
+            let file = made.unwrap().node;
+            for number in 0..attributes {
+                let attribute = format!("user.attribute-{number}");
+                fs.setxattr(file, attribute.as_bytes(), b"x", XattrMode::Create, false)
+                    .unwrap();
+            }
+            fs.unlink(NodeId::ROOT, &name).unwrap();
+            fs.forget(file, 1);
+        }
+        fs.clean().unwrap();
+    });
 }
 
 /// Kernels before 4.20 wrote an orphan item before they cut a file: the cut is completed.
