@@ -43,6 +43,8 @@ fn serving_threads(daemon: u32) -> usize {
 fn what_makes_a_mount_fast_is_agreed_on() {
     let image = Image::mkfs_btrfs(300, &[]);
     let mut mount = talkative(image.path(), "subvolid=5");
+    // Answered only when all is agreed on.
+    fs::metadata(mount.path()).expect("a mount");
     let log = mount.log();
     for capability in [
         "FUSE_WRITEBACK_CACHE",
@@ -67,6 +69,25 @@ fn what_makes_a_mount_fast_is_agreed_on() {
     let line = line.expect("our mount");
     assert!(line.contains("default_permissions"), "{line}");
     end(mount);
+}
+
+/// A mount can be taken out before the daemon has read the kernel's first request. That is a
+/// mount that came and went: the image is clean, the exit code 0, and the log has no complaint.
+#[test]
+fn a_mount_that_is_gone_at_once_ends_well() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mut unasked = 0;
+    for round in 0..100 {
+        let mount = BtrfuseMount::gone_at_once(image.path(), "subvolid=5");
+        let (status, log) = mount.wait_for_end();
+        assert!(status.success(), "round {round}: {status}\n{log}");
+        for word in ["ERROR", "WARN", "panicked at"] {
+            assert!(!log.contains(word), "round {round}: {word}\n{log}");
+        }
+        unasked += usize::from(log.contains("before its first request"));
+    }
+    assert!(unasked > 0, "no round was early enough to test anything");
+    btrfs_check(image.path());
 }
 
 /// Each serving thread has a connection of its own.

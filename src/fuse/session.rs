@@ -49,7 +49,9 @@ pub struct Point {
 
 /// A mounted session that has agreed with the kernel and is ready to serve.
 pub struct Session {
-    fuser: fuser::Session<Adapter>,
+    /// None if somebody unmounted before the kernel's first request: a mount as short as that
+    /// is still one that came and went, and whoever took it out expects no complaint.
+    fuser: Option<fuser::Session<Adapter>>,
     unmounter: Unmounter,
 }
 
@@ -88,8 +90,17 @@ impl Session {
                 if !by_helper {
                     widen_readahead(&point.dir);
                 }
-                Ok(Self { fuser, unmounter })
+                Ok(Self {
+                    fuser: Some(fuser),
+                    unmounter,
+                })
             }
+            // fuser's word for ENODEV from the connection. There is no mount of ours left to
+            // detach; what is on the directory now is somebody else's.
+            Err(why) if why.kind() == io::ErrorKind::NotConnected => Ok(Self {
+                fuser: None,
+                unmounter,
+            }),
             Err(why) => {
                 let _ = unmounter.detach();
                 Err(format!(
@@ -108,6 +119,10 @@ impl Session {
     /// when this returns.
     pub fn serve(self) -> io::Result<()> {
         let Self { fuser, unmounter } = self;
+        let Some(fuser) = fuser else {
+            log::info!("unmounted before its first request");
+            return Ok(());
+        };
         let served = fuser.run();
         if served.is_err() {
             // The loop broke with the mount still there: nobody must hang on it.

@@ -89,17 +89,64 @@ impl BtrfuseMount {
         Self::start(Command::new(binary), image, options)
     }
 
-    fn start(mut command: Command, image: &Path, options: &str) -> Result<Self, Refused> {
+    /// Mounts, and unmounts at the first moment at which there is something to unmount.
+    #[track_caller]
+    pub fn gone_at_once(image: &Path, options: &str) -> Self {
+        let mut command = Command::new(btrfuse_binary());
+        command.env("RUST_LOG", "info");
+        let mut mount = Self::spawn(command, image, options);
+        let deadline = Instant::now() + LIMIT;
+        // EINVAL while it isn't a mount point.
+        while let Err(error) = unmount(&mount.directory, UnmountFlags::empty()) {
+            if let Some(status) = mount.daemon.try_wait().expect("our own child") {
+                mount.ended = true;
+                panic!(
+                    "btrfuse mount ended with {status}:\n{}",
+                    text(&mut mount.log)
+                );
+            }
+            assert!(Instant::now() < deadline, "nothing to unmount: {error}");
+        }
+        mount
+    }
+
+    fn start(command: Command, image: &Path, options: &str) -> Result<Self, Refused> {
+        let mut mount = Self::spawn(command, image, options);
+        let deadline = Instant::now() + LIMIT;
+        while !is_mounted(&mount.directory) {
+            if let Some(status) = mount.daemon.try_wait().expect("our own child") {
+                mount.ended = true;
+                return Err(Refused {
+                    status,
+                    words: text(&mut mount.log),
+                });
+            }
+            if Instant::now() > deadline {
+                mount.daemon.kill().expect("our own child");
+                let status = mount.daemon.wait().expect("our own child");
+                mount.ended = true;
+                let _ = unmount(&mount.directory, UnmountFlags::DETACH);
+                panic!(
+                    "btrfuse mount wasn't there after {LIMIT:?} ({status}):\n{}",
+                    text(&mut mount.log)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(mount)
+    }
+
+    fn spawn(mut command: Command, image: &Path, options: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("btrfuse-mount-")
             .tempdir_in("/var/tmp")
             .expect("a mount point under /var/tmp");
-        let mut log = tempfile::tempfile().expect("a temporary file");
+        let log = tempfile::tempfile().expect("a temporary file");
         command.args(["mount", "-f"]);
         if !options.is_empty() {
             command.args(["-o", options]);
         }
-        let mut daemon = command
+        let daemon = command
             .arg(image)
             .arg(folder.path())
             .stdin(Stdio::null())
@@ -107,32 +154,13 @@ impl BtrfuseMount {
             .stderr(log.try_clone().expect("a second descriptor"))
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} can't be started: {error}"));
-        let deadline = Instant::now() + LIMIT;
-        while !is_mounted(folder.path()) {
-            if let Some(status) = daemon.try_wait().expect("our own child") {
-                return Err(Refused {
-                    status,
-                    words: text(&mut log),
-                });
-            }
-            if Instant::now() > deadline {
-                daemon.kill().expect("our own child");
-                let status = daemon.wait().expect("our own child");
-                let _ = unmount(folder.path(), UnmountFlags::DETACH);
-                panic!(
-                    "btrfuse mount wasn't there after {LIMIT:?} ({status}):\n{}",
-                    text(&mut log)
-                );
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(Self {
+        Self {
             directory: folder.path().to_owned(),
             _own_directory: Some(folder),
             daemon,
             log,
             ended: false,
-        })
+        }
     }
 
     /// Where it is mounted.
