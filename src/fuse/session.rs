@@ -95,9 +95,9 @@ impl Session {
                     unmounter,
                 })
             }
-            // fuser's word for ENODEV from the connection. There is no mount of ours left to
-            // detach; what is on the directory now is somebody else's.
-            Err(why) if why.kind() == io::ErrorKind::NotConnected => Ok(Self {
+            // There is no mount of ours left to detach; what is on the directory now is
+            // somebody else's.
+            Err(why) if is_gone(&why) => Ok(Self {
                 fuser: None,
                 unmounter,
             }),
@@ -123,13 +123,23 @@ impl Session {
             log::info!("unmounted before its first request");
             return Ok(());
         };
-        let served = fuser.run();
-        if served.is_err() {
-            // The loop broke with the mount still there: nobody must hang on it.
-            let _ = unmounter.detach();
+        match fuser.run() {
+            Err(why) if !is_gone(&why) => {
+                // The loop broke with the mount still there: nobody must hang on it.
+                let _ = unmounter.detach();
+                Err(why)
+            }
+            _ => Ok(()),
         }
-        served
     }
+}
+
+/// Whether the kernel says that the connection ended, as it does after an unmount: with `ENODEV`
+/// (`NotConnected` in fuser's words), or with `ECONNABORTED` to a thread that was just being
+/// handed a request.
+fn is_gone(why: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, NotConnected};
+    matches!(why.kind(), NotConnected | ConnectionAborted)
 }
 
 impl Unmounter {
