@@ -25,15 +25,15 @@ pub mod allocator;
 #[cfg(not(btrfuse_model))]
 pub mod btree;
 // Miri's own C library knows ioctl numbers of another type, and it can't follow system calls.
-#[cfg(not(any(btrfuse_model, miri)))]
+#[cfg(not(any(btrfuse_model, btrfuse_shuttle, miri)))]
 pub mod cli;
 #[cfg(not(btrfuse_model))]
 pub mod commit;
 pub mod error;
 pub mod extent_buffer;
-#[cfg(not(btrfuse_model))]
+#[cfg(not(any(btrfuse_model, btrfuse_shuttle)))]
 pub mod fs;
-#[cfg(not(btrfuse_model))]
+#[cfg(not(any(btrfuse_model, btrfuse_shuttle)))]
 pub mod fuse;
 #[cfg(not(any(btrfuse_model, miri)))]
 pub mod lab;

@@ -30,6 +30,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("std::sync", &["src/sync/"]),
     ("std::thread", &["src/sync/"]),
     ("loom", &["src/sync/"]),
+    ("shuttle", &["src/sync/"]),
+    ("shuttle_parking_lot", &["src/sync/"]),
     ("zerocopy", &["src/ondisk/"]),
     ("lru", &["src/extent_buffer/eviction.rs"]),
     ("fuser", &["src/fuse/"]),

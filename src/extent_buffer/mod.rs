@@ -11,7 +11,7 @@ pub mod flags;
 pub mod index;
 pub mod lifetime;
 pub mod protocol;
-#[cfg(any(feature = "race-lab", btrfuse_model))]
+#[cfg(any(feature = "race-lab", btrfuse_model, btrfuse_shuttle))]
 pub mod scenarios;
 
 // The model build stops here: contents, memory and I/O are no part of what it explores.

@@ -12,7 +12,7 @@ use super::index::SlotId;
 use super::lifetime::Lifetime;
 use super::protocol::{Kind, Protocol};
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use crate::sync::{LazyLock, Mutex, OnceLock, RwLock, Weak};
+use crate::sync::{LazyLock, Mutex, OnceLock, RwLock, Weak, unmodelled};
 
 /// The rules that a slot lives by, as cheaply as the build allows.
 #[cfg(not(feature = "protocols"))]
@@ -38,7 +38,8 @@ const FIRST_CHUNK: u32 = 64;
 const CHUNKS: usize = 24;
 
 static CHUNK_TABLE: [OnceLock<&'static [Slot]>; CHUNKS] = [const { OnceLock::new() }; CHUNKS];
-static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
+// Unmodelled: it outlives executions, and holds nobody up.
+static POOL: LazyLock<unmodelled::Mutex<Pool>> = LazyLock::new(unmodelled::Mutex::default);
 
 #[derive(Default)]
 struct Pool {

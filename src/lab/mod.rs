@@ -8,6 +8,7 @@
 //! * `replay`: the schedule of 2015, and what each protocol must make of it.
 //! * `explore`: every interleaving of a scenario, counted.
 //! * `schedule`: one that breaks somebody, forced on real threads.
+//! * `tree_plays`: whole tree operations under many schedules, in builds of their own.
 //! * `table`, `lanes`, `drawing`: who did what, for people.
 //! * `machine_code`: whether the lock section of 2015 is in a built program.
 //! * `cost`: what a lookup costs under each protocol, and a whole mount.
@@ -19,7 +20,7 @@
 
 #[cfg(feature = "race-lab")]
 pub mod controller;
-#[cfg(feature = "protocols")]
+#[cfg(all(feature = "protocols", not(btrfuse_shuttle)))]
 pub mod cost;
 #[cfg(feature = "race-lab")]
 pub mod drawing;
@@ -27,6 +28,7 @@ pub mod drawing;
 pub mod explore;
 #[cfg(feature = "race-lab")]
 pub mod lanes;
+#[cfg(not(btrfuse_shuttle))]
 pub mod live;
 #[cfg(feature = "race-lab")]
 pub mod machine_code;
@@ -40,6 +42,9 @@ pub mod schedule;
 pub mod stage;
 #[cfg(feature = "race-lab")]
 pub mod table;
+#[cfg(btrfuse_shuttle)]
+pub mod tree_plays;
+#[cfg(not(btrfuse_shuttle))]
 pub mod workload;
 
 #[cfg(all(test, feature = "race-lab"))]

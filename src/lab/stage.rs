@@ -22,7 +22,7 @@ const NODESIZE: u32 = 4096;
 const IMAGE_BYTES: u64 = 256 * MIB;
 const INODES: u64 = 400;
 /// Room for more inodes between two that are there from the start.
-const INODE_STEP: u64 = 64;
+pub const INODE_STEP: u64 = 64;
 const REGULAR_FILE: u32 = 0o100_644;
 
 /// See the module.
@@ -54,22 +54,15 @@ pub struct Leaf {
 impl Stage {
     /// Makes the image, opens it with these rules, and fills the tree.
     pub fn set(protocol: Kind) -> Result<Self> {
-        let device = Arc::new(MemoryDevice::zeroed(IMAGE_BYTES));
-        let options = MkfsOptions {
-            nodesize: NODESIZE,
-            ..MkfsOptions::default()
-        };
-        mkfs::make(&*device, &options)?;
-        let (volume, superblock) = Volume::open(vec![device], false)?;
-        let options = OpenOptions {
-            background: false,
-            protocol,
-            ..OpenOptions::default()
-        };
-        let engine = open(Arc::new(volume), superblock, &options)?;
+        Self::set_on(Arc::new(make_image()?), protocol, INODES)
+    }
+
+    /// The same on an image that [`make_image`] made, with so many inodes (100 at least).
+    pub fn set_on(device: Arc<MemoryDevice>, protocol: Kind, inodes: u64) -> Result<Self> {
+        let engine = open_memory(device, protocol)?;
         let root = engine.ctx.roots.get(&engine.ctx, FS_TREE_OBJECTID)?;
         let ctx = engine.ctx.clone();
-        for n in 1..=INODES {
+        for n in 1..=inodes {
             insert_inode(&ctx, &root, 256 + n * INODE_STEP)?;
         }
         let leaves = leaves(&ctx, &root)?;
@@ -93,6 +86,28 @@ impl Stage {
     pub fn insert_splitter(&self) -> Result<()> {
         insert_inode(self.ctx(), &self.root, self.splitter.objectid)
     }
+}
+
+/// An image with nothing in it.
+pub fn make_image() -> Result<MemoryDevice> {
+    let device = MemoryDevice::zeroed(IMAGE_BYTES);
+    let options = MkfsOptions {
+        nodesize: NODESIZE,
+        ..MkfsOptions::default()
+    };
+    mkfs::make(&device, &options)?;
+    Ok(device)
+}
+
+/// Opens what is on a device; nothing commits by itself.
+pub fn open_memory(device: Arc<MemoryDevice>, protocol: Kind) -> Result<Engine> {
+    let (volume, superblock) = Volume::open(vec![device], false)?;
+    let options = OpenOptions {
+        background: false,
+        protocol,
+        ..OpenOptions::default()
+    };
+    open(Arc::new(volume), superblock, &options)
 }
 
 fn insert_inode(ctx: &TreeContext, root: &Root, ino: u64) -> Result<()> {

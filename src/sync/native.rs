@@ -14,8 +14,9 @@ pub mod atomic {
     };
 }
 
-/// Counters that a model checker doesn't see; in a native build they are the ordinary ones.
+/// Counters and locks that a model checker doesn't see; in a native build they are the ordinary ones.
 pub mod unmodelled {
+    pub use super::Mutex;
     pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 }
 

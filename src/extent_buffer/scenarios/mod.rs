@@ -25,6 +25,8 @@ mod read_and_reclaim;
 mod reading_and_uptodate;
 mod reclaim_and_reuser;
 mod reread_over_new;
+#[cfg(btrfuse_shuttle)]
+pub mod scheduled;
 mod setter_and_reuser;
 mod setter_dropper_and_reuser;
 mod two_droppers_and_reuser;
