@@ -201,6 +201,9 @@ struct ReportArgs {
     /// What the model checker found (`examples/model.rs --report FILE`).
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// What random schedules found (`examples/schedules.rs --report FILE`).
+    #[arg(long, value_name = "FILE")]
+    schedules: Option<PathBuf>,
     /// What protocols cost (`lab cost --report FILE`); measured in this build if absent.
     #[arg(long, value_name = "FILE")]
     costs: Option<PathBuf>,

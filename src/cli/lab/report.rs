@@ -11,6 +11,7 @@ use crate::lab::live::plan::Plan;
 use crate::lab::machine_code;
 use crate::lab::report::evidence::{Evidence, Live};
 use crate::lab::report::model::Model;
+use crate::lab::report::schedules::Schedules;
 use crate::lab::report::{Report, matrix, page, text};
 use crate::lab::workload::conductor::Order;
 use crate::lab::workload::mix::Mix;
@@ -65,6 +66,10 @@ fn read(args: &ReportArgs) -> Result<Evidence, Failure> {
     if let Some(path) = &args.model {
         let model = Model::parse(&text_of(path)?).map_err(|why| unreadable(path, &why))?;
         evidence.model = Some(model);
+    }
+    if let Some(path) = &args.schedules {
+        let schedules = Schedules::parse(&text_of(path)?).map_err(|why| unreadable(path, &why))?;
+        evidence.schedules = Some(schedules);
     }
     if let Some(path) = &args.costs {
         let costs: Costs = parse(path)?;

@@ -2,6 +2,7 @@
 
 use super::grouped;
 use super::model::Model;
+use super::schedules::Schedules;
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::scenarios::mutants::MUTANTS;
 use crate::extent_buffer::scenarios::native::{self, Rounds};
@@ -35,6 +36,8 @@ pub struct Evidence {
     pub raced: Vec<Cell<Rounds>>,
     /// The model checker's.
     pub model: Option<Model>,
+    /// Those of random schedules.
+    pub schedules: Option<Schedules>,
     /// On mounts.
     pub live: Vec<Live>,
     /// What lookups and mounts cost.

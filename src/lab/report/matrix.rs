@@ -146,6 +146,13 @@ pub fn tables(evidence: &Evidence) -> Vec<Table> {
         ));
     }
     tables.push(table(
+        "schedules",
+        "shuttle: schedules chosen at random, and by priorities that change now and then. Executions \
+         without a broken rule, or the one that broke one: the same seed breaks it again.",
+        |play, kind| scheduled(evidence, &play.label(), kind),
+    ));
+    tables.push(whole_operations(evidence));
+    tables.push(table(
         "race",
         "Real threads on this processor, with the windows after decisions widened: rounds that \
          broke a rule / rounds. A loser may have luck.",
@@ -270,6 +277,41 @@ fn modelled(evidence: &Evidence, play: Play, kind: Kind, profile: Profile) -> Ce
             let as_expected = breaks == play.must_lose(kind, profile);
             Cell::judged(breaks, grouped(cell.executions), as_expected)
         }
+    }
+}
+
+fn scheduled(evidence: &Evidence, label: &str, kind: Kind) -> Cell {
+    let Some(schedules) = &evidence.schedules else {
+        let why = "the scheduler needs a build of its own (scripts/report makes it, --schedules \
+                   takes its result)";
+        return Cell::silent(State::NotRun, why);
+    };
+    match schedules.cell(label, kind.name()) {
+        None => Cell::silent(State::NotRun, "it isn't in the schedules' result"),
+        Some(cell) => Cell::judged(cell.loses(), cell.words(), cell.as_expected),
+    }
+}
+
+/// What shuttle says of whole tree operations, which are no scenarios of one buffer.
+fn whole_operations(evidence: &Evidence) -> Table {
+    let plays = match &evidence.schedules {
+        Some(schedules) => schedules.tree_plays(),
+        None => vec![("T", "whole tree operations side by side")],
+    };
+    let row = |(label, title): (&str, &str)| Row {
+        label: label.to_owned(),
+        title: title.to_owned(),
+        cells: Kind::ALL
+            .iter()
+            .map(|kind| scheduled(evidence, label, *kind))
+            .collect(),
+    };
+    Table {
+        engine: "schedules, whole operations".to_owned(),
+        what: "shuttle on the real trees, allocator and commits over a device in memory: no rule \
+               broken, no deadlock, trees whole, contents right, and right again on a later mount."
+            .to_owned(),
+        rows: plays.into_iter().map(row).collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`evidence`]: runs the engines, and keeps what they found.
 //! * [`model`]: reads what the model checker's own build found.
+//! * [`schedules`]: reads what the build with a scheduler of its own found.
 //! * [`matrix`]: a table an engine, a cell for each protocol and scenario, none of them empty.
 //! * [`doubts`]: the mail's doubts, the numbers that speak to them, and the answers.
 //! * [`page`], [`charts`], [`text`]: the same facts as HTML and for a terminal.
@@ -14,6 +15,7 @@ pub mod evidence;
 pub mod matrix;
 pub mod model;
 pub mod page;
+pub mod schedules;
 pub mod text;
 
 #[cfg(test)]

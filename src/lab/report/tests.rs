@@ -1,7 +1,8 @@
 //! The report: no cell without a word, the same facts in each form, nothing from outside.
 
 use super::evidence::Evidence;
-use super::matrix::{State, protocols};
+use super::matrix::{State, Table, protocols};
+use super::schedules::Schedules;
 use super::{Report, page, text};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::scenarios::Play;
@@ -14,6 +15,7 @@ static FOUND: LazyLock<Report> = LazyLock::new(|| {
     evidence.explore();
     evidence.replay().unwrap();
     evidence.race(20);
+    evidence.schedules = Some(Schedules::parse(SCHEDULES).unwrap());
     evidence.section = Some(Ok(Section {
         program: "a <program> & its path".into(),
         code: vec!["lock cmpxchg %cl,0x10(%rdi)".into(); 2],
@@ -23,10 +25,34 @@ static FOUND: LazyLock<Report> = LazyLock::new(|| {
     Report::new(&evidence)
 });
 
+/// As the scheduler's own build writes it: a tree play that unfixed must lose, and lost.
+const SCHEDULES: &str = r#"{ "engine": "schedules", "results": [
+    { "label": "T1", "title": "three at once", "protocol": "unfixed", "mutant": false,
+      "tried": [{ "scheduler": "pct-4", "seed": 1, "executions": 187, "failed_in": 187 }],
+      "verdict": "loses", "as_expected": true },
+    { "label": "T1", "title": "three at once", "protocol": "owned", "mutant": false,
+      "tried": [{ "scheduler": "pct-4", "seed": 1, "executions": 100, "failed_in": null },
+                { "scheduler": "random", "seed": 1, "executions": 100, "failed_in": null }],
+      "verdict": "wins", "as_expected": true } ] }"#;
+
+#[test]
+fn whole_operations_have_a_row_each_and_their_losers_a_seed() {
+    let is_it = |table: &&Table| table.engine == "schedules, whole operations";
+    let table = FOUND.tables.iter().find(is_it).unwrap();
+    let words: Vec<_> = table.rows[0].cells.iter().map(|cell| &cell.words).collect();
+    assert_eq!(table.rows.len(), 1);
+    assert_eq!(words[0], "execution 187 of pct-4, seed 1");
+    assert_eq!(table.rows[0].cells[0].state, State::Breaks);
+    assert_eq!(words[2], "200");
+    assert!(Schedules::parse(&SCHEDULES.replace("\"schedules\"", "\"model\"")).is_err());
+}
+
 #[test]
 fn every_cell_of_every_engine_says_something() {
     for table in &FOUND.tables {
-        assert_eq!(table.rows.len(), Play::all().count(), "{}", table.engine);
+        let whole = table.engine == "schedules, whole operations";
+        let rows = if whole { 1 } else { Play::all().count() };
+        assert_eq!(table.rows.len(), rows, "{}", table.engine);
         for row in &table.rows {
             assert_eq!(row.cells.len(), Kind::ALL.len());
             for cell in &row.cells {
