@@ -9,7 +9,7 @@ use super::roots::{Root, RootNode};
 use crate::allocator::TreeSpace;
 use crate::error::{Error, Result};
 use crate::extent_buffer::{EbRef, WriteGuard};
-use crate::ondisk::check::Expect;
+use crate::ondisk::check::{Expect, owner_fits};
 use crate::ondisk::ids::CHUNK_TREE_OBJECTID;
 use crate::ondisk::key::Key;
 use crate::ondisk::tree_block::{self, HEADER_FLAG_RELOC, header, node};
@@ -22,7 +22,7 @@ pub(super) fn expect_root(root: &Root, node: &RootNode) -> Expect {
         at: node.bytenr,
         level: Some(node.level),
         generation: Some(node.generation),
-        owner: owner_of(root),
+        owner: Some(root.objectid),
         first_key: None,
     }
 }
@@ -39,14 +39,9 @@ pub(super) fn expect_child(root: &Root, parent: &[u8], slot: usize) -> Result<Ex
         at,
         level: Some(level - 1),
         generation: Some(generation),
-        owner: owner_of(root),
+        owner: Some(root.objectid),
         first_key: Some(node::key(parent, slot)),
     })
-}
-
-/// A shared block is owned by whichever subvolume made it; others' blocks are their own.
-fn owner_of(root: &Root) -> Option<u64> {
-    (!root.is_shareable()).then_some(root.objectid)
 }
 
 /// Compares a locked block with what points to it. The cache has judged the bytes when they were
@@ -62,7 +57,10 @@ pub(super) fn check_child(expect: &Expect, block: &[u8]) -> Result<()> {
         .is_some_and(|generation| generation.get() != head.generation.get())
     {
         "another generation"
-    } else if expect.owner.is_some_and(|owner| owner != head.owner.get()) {
+    } else if expect
+        .owner
+        .is_some_and(|owner| !owner_fits(head.owner.get(), owner))
+    {
         "another owner"
     } else if expect.first_key.is_some() && head.nritems.get() == 0 {
         "no items"

@@ -1,10 +1,12 @@
 //! Damaged images opened for writing: each is refused, opened read-only, or written; never a
 //! panic, and never an endless wait. Runs where `BTRFUSE_CORPORA` names the collection.
 
-use crate::scribe::{Scribe, open_device};
-use btrfuse::ondisk::ids::FS_TREE_OBJECTID;
+use crate::scribe::{Scribe, open_device, open_image};
+use btrfuse::ondisk::check::seal_block;
+use btrfuse::ondisk::ids::{CSUM_TREE_OBJECTID, FS_TREE_OBJECTID};
+use btrfuse::ondisk::tree_block;
 use btrfuse::volume::FileDevice;
-use btrfuse_test_support::{Rng, temp_dir};
+use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, Rng, temp_dir};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -90,4 +92,47 @@ fn damaged_images_never_panic() {
         );
     }
     assert!(panicked.is_empty(), "{panicked:?}");
+}
+
+/// A block with a fitting checksum, address and generation that belongs to another kind of tree: the
+/// kernel doesn't believe it, and neither do we.
+#[test]
+fn a_leaf_of_another_tree_is_not_believed() {
+    let image = Image::mkfs_btrfs(128, &["-n", "4096"]);
+    let mount = LoopMount::read_write(image.path());
+    for n in 0..300 {
+        std::fs::write(mount.path().join(format!("file {n}")), "x").unwrap();
+    }
+    mount.unmount();
+    {
+        let engine = open_image(image.path());
+        let root = engine.ctx.roots.get(&engine.ctx, FS_TREE_OBJECTID).unwrap();
+        let node = root.node();
+        assert_eq!(node.level, 1, "a node and its leaves");
+        let mut top = vec![0; 4096];
+        engine.volume.read(node.bytenr, &mut top, 0).unwrap();
+        let (at, _) = tree_block::node::ptr(&top, 1);
+        let mut leaf = vec![0; 4096];
+        engine.volume.read(at, &mut leaf, 0).unwrap();
+        tree_block::header_mut(&mut leaf)
+            .owner
+            .set(CSUM_TREE_OBJECTID);
+        seal_block(&engine.ctx.check, &mut leaf);
+        engine.volume.write(at, &leaf).unwrap();
+    }
+    let stat_all = |path: &Path| -> Vec<std::io::Error> {
+        let stat = |n| std::fs::metadata(path.join(format!("file {n}"))).err();
+        (0..300).filter_map(stat).collect()
+    };
+    let mut ours = BtrfuseMount::read_only(image.path());
+    let errors = stat_all(ours.path());
+    assert!(errors.len() > 5, "{errors:?}");
+    let code = errors[0].raw_os_error();
+    assert_eq!(code, Some(libc::EUCLEAN), "{errors:?}");
+    let log = ours.log();
+    assert!(log.contains("tree 7"), "{log}");
+    drop(ours);
+    let kernel = LoopMount::read_only(image.path());
+    assert!(stat_all(kernel.path()).len() > 5);
+    kernel.unmount_damaged();
 }

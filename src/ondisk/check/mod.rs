@@ -217,12 +217,11 @@ fn check_header(ctx: &CheckContext, expect: &Expect, header: &Header) -> Verdict
     Ok(())
 }
 
-/// Trees with files share blocks with each other; relocation trees with all of them.
-fn owner_fits(owner: u64, wanted: u64) -> bool {
-    if wanted == ids::TREE_RELOC_OBJECTID {
-        return true;
-    }
-    owner == wanted || (ids::is_fs_tree(wanted) && ids::is_fs_tree(owner))
+/// Whether a block of tree `owner` may stand in tree `wanted`. Subvolumes share blocks, also those of
+/// a subvolume that was deleted since; a relocation tree has blocks of the tree that it moves.
+pub fn owner_fits(owner: u64, wanted: u64) -> bool {
+    let can_share = |tree| tree == ids::FS_TREE_OBJECTID || ids::is_subvolume(tree);
+    owner == wanted || wanted == ids::TREE_RELOC_OBJECTID || (can_share(wanted) && can_share(owner))
 }
 
 /// One item in its leaf, with what its checks need.
