@@ -5,12 +5,12 @@
 //! the root.
 
 use crate::error::{Error, Result};
-use crate::ondisk::RootItem;
 use crate::ondisk::ids::{
     CHUNK_TREE_OBJECTID, FIRST_FREE_OBJECTID, FS_TREE_OBJECTID, LAST_FREE_OBJECTID,
     ROOT_TREE_OBJECTID,
 };
 use crate::ondisk::key::{Key, kind};
+use crate::ondisk::{RootItem, Timespec};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
 use crate::transaction::TransHandle;
@@ -102,6 +102,20 @@ impl Root {
         item.generation.set(node.generation.get());
         item.generation_v2.set(node.generation.get());
         *item
+    }
+
+    /// Something in a subvolume has changed (`btrfs_update_root_times`): `ctransid` names its state,
+    /// and send streams tell states apart by it.
+    pub fn set_changed(&self, trans: &TransHandle, ctime: Timespec) {
+        let transid = trans.transid().get();
+        let mut item = self.item.lock();
+        item.ctime = ctime;
+        let is_first = item.ctransid.get() != transid;
+        item.ctransid.set(transid);
+        drop(item);
+        if is_first {
+            trans.transaction().add_dirty_root(self.objectid);
+        }
     }
 
     /// The tree has got new blocks (a copy takes its original's place and counts nothing).

@@ -7,7 +7,7 @@ use super::acl;
 use super::attr::{Attr, FileKind, Timestamp};
 use super::dir::{self, Target};
 use super::filesystem::Filesystem;
-use super::inode::{Inode, InodeMeta, is_frozen, rdev_to_disk};
+use super::inode::{Inode, InodeMeta, is_frozen, rdev_to_disk, to_disk};
 use super::node_id::NodeId;
 use super::orphan;
 use super::request::Caller;
@@ -331,6 +331,7 @@ impl Filesystem {
             .map(|(key, bytes)| (*key, bytes.as_slice()))
             .collect();
         self.ctx.insert_many(trans, &dir.root, &items)?;
+        dir.root.set_changed(trans, to_disk(Timestamp::now()));
         let inode = Inode::new(dir.root.clone(), objectid, meta, &self.home)?;
         Ok(self.home.table.insert(Arc::new(inode)))
     }

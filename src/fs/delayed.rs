@@ -6,7 +6,8 @@
 //! edit and the fields that belong to it become durable together. Never: a join while an
 //! inode's `meta` is locked.
 
-use super::inode::{Inode, InodeMeta};
+use super::attr::Timestamp;
+use super::inode::{Inode, InodeMeta, to_disk};
 use crate::allocator::{MetaReservation, Steal};
 use crate::btree::TreeContext;
 use crate::error::{Error, Result};
@@ -85,6 +86,7 @@ impl DelayedItems {
                 inode.objectid, inode.root.objectid
             )));
         }
+        inode.root.set_changed(trans, to_disk(Timestamp::now()));
         if meta.dirty.take().is_some() {
             self.dirty
                 .lock()

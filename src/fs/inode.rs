@@ -311,7 +311,7 @@ fn from_disk(time: &Timespec) -> Timestamp {
     }
 }
 
-fn to_disk(time: Timestamp) -> Timespec {
+pub(in crate::fs) fn to_disk(time: Timestamp) -> Timespec {
     Timespec::new(time.sec, time.nsec)
 }
 

@@ -2,7 +2,7 @@
 //! else's words. It excuses files from a comparison, so it must not be us who say it.
 
 use crate::run;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -38,6 +38,40 @@ pub fn shared_references(image: &Path) -> (usize, usize) {
 pub fn chunks(image: &Path, kind: &str) -> usize {
     let dump = dump(image, &["-t", "chunk"]);
     dump.matches(&format!(" type {kind}")).count()
+}
+
+/// The generation and the `ctransid` of the top level's and all subvolumes' root items.
+pub fn root_changes(image: &Path) -> BTreeMap<u64, (u64, u64)> {
+    changes(&dump(image, &["-t", "root"]))
+}
+
+fn changes(dump: &str) -> BTreeMap<u64, (u64, u64)> {
+    let (mut found, mut tree) = (BTreeMap::new(), None);
+    let number_after = |line: &str, word: &str| -> Option<u64> {
+        let mut words = line.split_whitespace().skip_while(|at| *at != word).skip(1);
+        words.next()?.parse().ok()
+    };
+    for line in dump.lines() {
+        if line.trim_start().starts_with("item ") {
+            let key = line.split_once(" key (").map_or("", |(_, key)| key);
+            let id = key.split(' ').next().unwrap_or_default();
+            let is_root = key.contains(" ROOT_ITEM ");
+            tree = match id {
+                "FS_TREE" if is_root => Some(5),
+                _ if is_root => id.parse().ok(),
+                _ => None,
+            };
+        } else if let Some(tree) = tree {
+            let entry: &mut (u64, u64) = found.entry(tree).or_default();
+            if let Some(generation) = number_after(line, "generation") {
+                entry.0 = generation;
+            }
+            if let Some(ctransid) = number_after(line, "ctransid") {
+                entry.1 = ctransid;
+            }
+        }
+    }
+    found
 }
 
 fn dump(image: &Path, options: &[&str]) -> String {
@@ -119,6 +153,22 @@ file tree key (300 ROOT_ITEM 0)
 \titem 0 key (258 EXTENT_DATA 0) itemoff 3931 itemsize 53
 \t\tinline extent data size 18 ram_bytes 99 compression 2 (lzo)
 ";
+
+    #[test]
+    fn root_items_tell_their_changes() {
+        let dump = "\
+\titem 3 key (FS_TREE ROOT_ITEM 0) itemoff 14949 itemsize 439
+\t\tgeneration 5 root_dirid 256 bytenr 30425088 byte_limit 0 bytes_used 16384
+\t\tlevel 0 generation_v2 5
+\t\tctransid 7 otransid 0 stransid 0 rtransid 0
+\titem 4 key (ROOT_TREE_DIR INODE_ITEM 0) itemoff 14789 itemsize 160
+\t\tgeneration 3 transid 0 size 0 nbytes 16384
+\titem 5 key (257 ROOT_ITEM 9) itemoff 14301 itemsize 439
+\t\tgeneration 9 root_dirid 256 bytenr 30490624 byte_limit 0 bytes_used 16384
+\t\tctransid 8 otransid 0 stransid 0 rtransid 0
+";
+        assert_eq!(changes(dump), BTreeMap::from([(5, (5, 7)), (257, (9, 8))]));
+    }
 
     #[test]
     fn what_is_compressed_and_how_it_is_named_is_read_from_the_dump() {
