@@ -102,7 +102,7 @@ pub fn open(
         chunk_tree_uuid,
     };
     if reason.is_none() {
-        reason = states::forbids_writing(&ctx, &named)?;
+        reason = states::forbids_writing(&ctx, &named)?.map(|reason| reason.to_string());
     }
     open_space::load(
         &ctx,

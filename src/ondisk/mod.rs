@@ -16,6 +16,7 @@ pub mod ids;
 pub mod key;
 pub mod superblock;
 pub mod tree_block;
+pub mod unfinished;
 
 mod balance;
 mod block_group;

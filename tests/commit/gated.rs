@@ -37,7 +37,7 @@ fn damage_first_copies(image: &Image) {
     }
 }
 
-fn change_superblocks(image: &Image, change: impl Fn(&mut Superblock)) {
+pub fn change_superblocks(image: &Image, change: impl Fn(&mut Superblock)) {
     let file = std::fs::File::options()
         .read(true)
         .write(true)

@@ -5,6 +5,7 @@ mod collisions;
 mod extents;
 mod faults;
 mod gated;
+mod gates;
 mod hostile;
 mod recording;
 mod scribe;

@@ -12,7 +12,7 @@ use crate::ondisk::describe::{self, Fact, Facts};
 use crate::ondisk::gates::{Access, Reason, Want, judge};
 use crate::ondisk::superblock::{SUPER_MIRRORS, Superblock};
 use crate::ondisk::tree_block::{self, leaf, node};
-use crate::ondisk::{Key, RootItem, ids, kind};
+use crate::ondisk::{Key, RootItem, ids, kind, unfinished};
 use crate::units::Logical;
 use reader::{Image, Reader, Seen};
 use render::Output;
@@ -137,7 +137,6 @@ fn show_image(image: &Image, out: &mut Output) -> Result<(), Stop> {
         .into_iter()
         .filter(|(name, _)| wanted.contains(name))
         .collect();
-    facts.extend(access_facts(&sb));
     let mut trees = vec![tree_facts(
         "ROOT_TREE",
         1,
@@ -153,11 +152,12 @@ fn show_image(image: &Image, out: &mut Output) -> Result<(), Stop> {
         chunk_generation,
         sb.chunk_root_level,
     ));
-    let mut problems = Vec::new();
+    let (mut problems, mut unfinished) = (Vec::new(), Vec::new());
     reader.walk(reader::root_tree(&sb), &mut |seen| {
         match seen {
             Seen::Block(block) if tree_block::level(block) == 0 => {
                 for (key, data) in leaf::items(block) {
+                    unfinished.extend(unfinished::in_root_tree(&key));
                     if key.kind == kind::ROOT_ITEM
                         && let Some(root) = RootItem::from_item(data)
                     {
@@ -170,6 +170,20 @@ fn show_image(image: &Image, out: &mut Output) -> Result<(), Stop> {
         }
         Ok(())
     })?;
+    if let Ok(devices) = reader.find_tree("dev") {
+        reader.walk(devices, &mut |seen| {
+            if let Seen::Block(block) = seen
+                && tree_block::level(block) == 0
+            {
+                let items = leaf::items(block);
+                unfinished
+                    .extend(items.filter_map(|(key, data)| unfinished::in_device_tree(&key, data)));
+            }
+            // What is wrong with the device tree is `inspect tree dev`'s to say.
+            Ok(())
+        })?;
+    }
+    facts.extend(access_facts(&sb, unfinished));
     facts.push(("trees", Fact::List(trees)));
     problems.splice(0..0, reader.take_problems());
     if !problems.is_empty() {
@@ -183,7 +197,7 @@ fn show_image(image: &Image, out: &mut Output) -> Result<(), Stop> {
     Ok(())
 }
 
-fn access_facts(sb: &Superblock) -> Vec<(&'static str, Fact)> {
+fn access_facts(sb: &Superblock, mut unfinished: Vec<Reason>) -> Vec<(&'static str, Fact)> {
     let list = |reasons: &[Reason]| {
         let facts = |reason: &Reason| {
             Facts(vec![
@@ -195,7 +209,10 @@ fn access_facts(sb: &Superblock) -> Vec<(&'static str, Fact)> {
         ("reasons", Fact::List(reasons.iter().map(facts).collect()))
     };
     let access = |words: &str| ("access", Fact::Words(words.into()));
+    // A relocation has several trees.
+    unfinished.dedup();
     let (mut closed, mut read_only) = not_yet(sb);
+    read_only.extend(unfinished);
     match judge(sb, Want::ReadWrite) {
         Ok(Access::ReadWrite) => {}
         Ok(Access::ReadOnly { reasons }) => read_only.extend(reasons),
@@ -206,7 +223,7 @@ fn access_facts(sb: &Superblock) -> Vec<(&'static str, Fact)> {
     } else if !read_only.is_empty() {
         vec![access("read-only"), list(&read_only)]
     } else {
-        vec![access("read-write, as far as the superblock says")]
+        vec![access("read-write")]
     }
 }
 
@@ -280,7 +297,7 @@ fn show_superblocks(image: &Image, out: &mut Output) -> Result<(), Stop> {
         // Where the magic is missing, the rest are no fields.
         if sb.magic.get() == crate::ondisk::superblock::MAGIC {
             facts.extend(describe::superblock(sb).0);
-            facts.extend(access_facts(sb));
+            facts.extend(access_facts(sb, Vec::new()));
         }
         copies.push(Facts(facts));
     }
