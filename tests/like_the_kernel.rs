@@ -244,3 +244,107 @@ fn a_copied_tree_is_the_same_tree() {
     );
     mount.unmount();
 }
+
+/// The times that `stat` shows on our mount are those on the disk, each in its place: the kernel
+/// shows the same ones afterwards, and of what we made a birth time too.
+#[test]
+fn times_are_the_same_on_a_later_mount_of_the_kernel() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let ours = BtrfuseMount::new(image.path(), "subvolid=5,strictatime");
+    let made = play(
+        ours.path(),
+        r#"
+        date +%s
+        mkdir dir; ln -s to link; mkfifo pipe; echo text > file; echo more > old
+        touch -a -d '2001-02-03 04:05:06.123456789Z' file
+        touch -m -d '1969-12-31 23:59:58.000000001Z' file
+        touch -d '2100-01-01 00:00:00.999999999Z' old dir
+        chmod 600 old; setfattr -n user.x -v y pipe
+        "#,
+    );
+    let began: i64 = made.lines().next().unwrap().parse().expect("seconds");
+    let script = "stat -c '%n %.9X %.9Y %.9Z' dir link pipe file old .";
+    // What the page cache still knows isn't what is on the disk.
+    std::fs::write("/proc/sys/vm/drop_caches", "2").expect("root");
+    let shown = play(ours.path(), script);
+    ours.unmount();
+    let kernel = LoopMount::read_only(image.path());
+    assert_eq!(play(kernel.path(), script), shown);
+    assert!(
+        shown.contains("981173106.123456789 -1.999999999"),
+        "{shown}"
+    );
+    let births = play(kernel.path(), "stat -c %W dir link pipe file old");
+    kernel.unmount();
+    for birth in births.lines().take(5) {
+        let birth: i64 = birth.parse().expect("seconds");
+        assert!(
+            (began..began + 60).contains(&birth),
+            "{births} after {began}"
+        );
+    }
+}
+
+/// The kernel can't be told of an ioctl's meaning; where its cache doesn't keep the time itself, it is
+/// told to ask again.
+#[test]
+fn chattr_moves_the_change_time_of_a_directory_at_once() {
+    same_on_both(
+        r#"
+        mkdir d; before=$(stat -c %.9Z d); sleep 0.1
+        chattr +A d; after=$(stat -c %.9Z d)
+        [ "$before" != "$after" ]; echo "moved: $?"
+        "#,
+    );
+}
+
+/// `subvol=` and `subvolid=` that name two subvolumes are refused, and without either the default
+/// subvolume is shown: by the kernel and by us.
+#[test]
+fn mount_options_choose_the_subvolume_that_the_kernel_chooses() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = LoopMount::read_write(image.path());
+    let made = play(
+        mount.path(),
+        "btrfs subvolume create a; touch a/in-a; btrfs subvolume create a/b; touch a/b/in-b
+         touch top; btrfs subvolume set-default 256 .; echo $?",
+    );
+    assert!(made.contains("\n0\n"), "{made}");
+    mount.unmount();
+    let names = |on: &Path| play(on, "ls");
+    for (options, chosen) in [
+        ("", Some("in-a")),
+        ("subvolid=5", Some("top")),
+        ("subvolid=0", Some("top")),
+        ("subvol=/", Some("top")),
+        ("subvol=a/b", Some("in-b")),
+        ("subvol=a,subvolid=256", Some("in-a")),
+        ("subvolid=256,subvol=/a", Some("in-a")),
+        ("subvol=a,subvolid=257", None),
+        ("subvol=a,subvolid=5", None),
+        ("subvol=c", None),
+        ("subvolid=300", None),
+    ] {
+        let theirs = LoopMount::try_new(&[image.path()], options).map(|mount| {
+            let seen = names(mount.path());
+            mount.unmount_damaged();
+            seen
+        });
+        let ours = BtrfuseMount::try_new(image.path(), options).map(|mount| {
+            let seen = names(mount.path());
+            mount.unmount();
+            seen
+        });
+        match chosen {
+            Some(name) => {
+                let (theirs, ours) = (theirs.ok(), ours.ok());
+                assert!(
+                    theirs.as_ref().is_some_and(|seen| seen.contains(name)),
+                    "{options}"
+                );
+                assert_eq!(theirs, ours, "{options}");
+            }
+            None => assert!(theirs.is_err() && ours.is_err(), "{options}"),
+        }
+    }
+}

@@ -1,11 +1,12 @@
 //! What the daemon and the kernel agree on, seen in the requests that arrive: the log of the FUSE
 //! library says what was agreed, and each request with its size and its thread.
 
-use btrfuse_test_support::{BtrfuseMount, Image, btrfs_check};
+use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check, run};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn talkative(image: &Path, options: &str) -> BtrfuseMount {
@@ -192,4 +193,49 @@ fn listings_bring_attributes_and_the_kernel_keeps_them() {
     let later = asked(&mount.log(), from);
     assert!(later < FILES / 10, "{later} questions three seconds later");
     end(mount);
+}
+
+/// A handle names an inode for longer than the kernel's caches do (NFS servers, backup programs).
+#[test]
+fn file_handles_outlive_the_kernels_caches() {
+    const SCRIPT: &str = r#"
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+class Handle(ctypes.Structure):
+    _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("raw", ctypes.c_ubyte * 128)]
+def handle(path):
+    it = Handle(); it.bytes = 128
+    if libc.name_to_handle_at(-100, path.encode(), ctypes.byref(it), ctypes.byref(ctypes.c_int()), 0):
+        raise OSError(ctypes.get_errno(), path)
+    return it
+mount, names = sys.argv[1], sys.argv[2:]
+handles = [handle(os.path.join(mount, name)) for name in names]
+os.sync()
+open("/proc/sys/vm/drop_caches", "w").write("2")
+directory = os.open(mount, os.O_RDONLY)
+for name, it in zip(names, handles):
+    fd = libc.open_by_handle_at(directory, ctypes.byref(it), os.O_RDONLY)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), name)
+    found = os.fstat(fd)
+    assert found.st_ino == os.stat(os.path.join(mount, name)).st_ino, name
+    print(name, os.read(fd, 9) if not os.path.isdir(os.path.join(mount, name)) else "directory")
+"#;
+    let image = Image::mkfs_btrfs(256, &[]);
+    let kernel = LoopMount::read_write(image.path());
+    let mut create = Command::new("btrfs");
+    run(create
+        .args(["subvolume", "create"])
+        .arg(kernel.path().join("sub")));
+    kernel.unmount();
+    let mount = BtrfuseMount::read_write(image.path());
+    std::fs::create_dir_all(mount.path().join("a/b")).unwrap();
+    std::fs::write(mount.path().join("a/b/file"), "contents").unwrap();
+    std::fs::write(mount.path().join("sub/file"), "others").unwrap();
+    let mut python = Command::new("python3");
+    python.args(["-c", SCRIPT]).arg(mount.path());
+    let said = run(python.args(["a", "a/b/file", "sub", "sub/file"])).stdout;
+    assert!(said.contains("a/b/file b'contents'"), "{said}");
+    assert!(said.contains("sub/file b'others'"), "{said}");
+    mount.unmount();
 }

@@ -41,6 +41,12 @@ pub struct SubvolInfo {
     pub item: RootItem,
 }
 
+/// Whether a request changes what stat(2) shows of the inode that it is made on.
+pub fn changes_attributes(number: u32) -> bool {
+    use number::{FS_IOC_FSSETXATTR, FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS};
+    [FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS, FS_IOC_FSSETXATTR].contains(&number)
+}
+
 impl SubvolInfo {
     /// `struct btrfs_ioctl_get_subvol_info_args`.
     fn encode(&self) -> Vec<u8> {

@@ -52,7 +52,7 @@ mod xattr;
 pub use attr::{Attr, FileKind, SetAttr, SetTime, Timestamp};
 pub use delayed::DirtyTicket;
 pub use filesystem::Filesystem;
-pub use ioctl::SubvolInfo;
+pub use ioctl::{SubvolInfo, changes_attributes};
 pub use memory::memory_max;
 pub use node_id::NodeId;
 pub use options::{AtimeMode, MountOptions};

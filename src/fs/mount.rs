@@ -189,15 +189,35 @@ impl Filesystem {
             } else {
                 subvolid
             };
-            return match subvolume::open(&self.ctx, subvolid) {
-                Ok(_) => Ok(subvolid),
-                Err(Error::NotFound) => Err(no_such(subvolid.to_string())),
-                Err(error) => Err(error),
+            match subvolume::open(&self.ctx, subvolid) {
+                Ok(_) => {}
+                Err(Error::NotFound) => return Err(no_such(subvolid.to_string())),
+                Err(error) => return Err(error),
+            }
+            let Some(path) = &self.options.subvol else {
+                return Ok(subvolid);
             };
+            // An old line in fstab, after somebody went back to a snapshot: as the kernel, rather
+            // nothing than the wrong one of the two.
+            let found = self.subvolume_at(path)?;
+            if found != subvolid {
+                let path = String::from_utf8_lossy(path);
+                return Err(Error::Unsupported(format!(
+                    "subvol={path} is subvolume {found}, not {subvolid} as subvolid= says: leave \
+                     one of them out"
+                )));
+            }
+            return Ok(subvolid);
         }
-        let Some(path) = &self.options.subvol else {
-            return default_subvolume(&self.ctx);
-        };
+        match &self.options.subvol {
+            Some(path) => self.subvolume_at(path),
+            None => default_subvolume(&self.ctx),
+        }
+    }
+
+    /// The subvolume whose top directory is at `path`, from the top level on.
+    fn subvolume_at(&self, path: &[u8]) -> Result<u64> {
+        let no_such = |what: String| Error::Unsupported(format!("there is no subvolume {what}"));
         let mut dir = self.load_root_dir(ids::FS_TREE_OBJECTID)?;
         for name in path
             .split(|byte| *byte == b'/')

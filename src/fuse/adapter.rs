@@ -9,7 +9,7 @@ use super::guard::Guard;
 use super::handles::Handles;
 use super::late_errors::LateErrors;
 use crate::error::{Error, Result};
-use crate::fs::{Caller, DirHandle, Filesystem, NodeId};
+use crate::fs::{self, Caller, DirHandle, Filesystem, NodeId};
 use crate::sync::{Arc, RwLock};
 use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyDirectoryPlus, Request};
 use std::ffi::OsStr;
@@ -79,7 +79,13 @@ impl Adapter {
             control::WATCH => Err(Error::NotPermitted(
                 "only root and the mount's owner may ask",
             )),
-            _ => self.fs.ioctl(&caller(req, 0), node(ino), cmd, input),
+            _ => {
+                let answer = self.fs.ioctl(&caller(req, 0), node(ino), cmd, input)?;
+                if fs::changes_attributes(cmd) {
+                    self.late.attributes_changed(ino.0);
+                }
+                Ok(answer)
+            }
         }
     }
 

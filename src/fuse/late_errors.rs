@@ -22,6 +22,7 @@ pub struct LateErrors {
     /// How many are marked, so that nobody takes the lock when none is.
     count: AtomicUsize,
     asker: Mutex<Option<mpsc::Sender<u64>>>,
+    notifier: Mutex<Option<Notifier>>,
     /// The number of the last open file.
     opened: AtomicU64,
     lost: Mutex<HashMap<u64, Lost>>,
@@ -40,6 +41,7 @@ impl LateErrors {
     /// From now on the kernel can be told. In a thread of its own: the call can wait for an
     /// inode that is being evicted, which waits for writes, which wait for our threads.
     pub fn start(&self, notifier: Notifier) {
+        *self.notifier.lock() = Some(notifier.clone());
         let (sender, receiver) = mpsc::channel::<u64>();
         let started = thread::Builder::new()
             .name("notify".to_owned())
@@ -52,6 +54,15 @@ impl LateErrors {
         match started {
             Ok(_) => *self.asker.lock() = Some(sender),
             Err(why) => log::warn!("can't start a thread ({why}): errors of writes come late"),
+        }
+    }
+
+    /// An inode that the caller of this request has open changed in a way that the kernel can't
+    /// know of. Told at once: what is open isn't being evicted.
+    pub fn attributes_changed(&self, node: u64) {
+        let notifier = self.notifier.lock().clone();
+        if let Some(notifier) = notifier {
+            let _ = notifier.inval_inode(INodeNo(node), -1, 0);
         }
     }
 

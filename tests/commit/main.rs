@@ -319,11 +319,7 @@ fn deleted_subvolumes_are_dropped() {
 /// The kernel deleted it and had no time to drop it.
 #[test]
 fn a_subvolume_that_the_kernel_deleted_is_dropped() {
-    let name = "subvol-deleted-s11-pending";
-    let Some(golden) = golden::all().into_iter().find(|golden| golden.name == name) else {
-        return;
-    };
-    let image = golden.image();
+    let image = golden::named("subvol-deleted-s11-pending").image();
     let engine = open_image(image.path());
     let mut steps = 0;
     while engine.committer.clean_step().unwrap() {

@@ -4,6 +4,7 @@
 //! `wipefs`.
 
 use crate::error::{Error, Result};
+use crate::ondisk::superblock::{SUPER_INFO_SIZE, SUPER_MIRRORS, Superblock};
 use crate::volume::BlockDevice;
 
 /// A format that was recognised.
@@ -67,7 +68,29 @@ pub fn find_signature(device: &dyn BlockDevice) -> Result<Option<Signature>> {
         .iter()
         .find(is_there)
         .map(|&(name, ..)| Signature { name });
-    Ok(known.or_else(|| has_partitions(&head)))
+    match known.or_else(|| has_partitions(&head)) {
+        Some(known) => Ok(Some(known)),
+        None => has_mirror(device),
+    }
+}
+
+/// A filesystem whose first superblock is lost is still one: we mount it by the second.
+fn has_mirror(device: &dyn BlockDevice) -> Result<Option<Signature>> {
+    for at in &SUPER_MIRRORS[1..] {
+        if at + SUPER_INFO_SIZE as u64 > device.size_bytes() {
+            break;
+        }
+        let mut block = vec![0; SUPER_INFO_SIZE];
+        device
+            .read_at(*at, &mut block)
+            .map_err(|error| Error::device(format!("read {}", device.name()), error))?;
+        // The magic alone may be the content of a file.
+        if Superblock::parse_at(&block, *at).is_ok() {
+            let name = "a btrfs filesystem without its first superblock";
+            return Ok(Some(Signature { name }));
+        }
+    }
+    Ok(None)
 }
 
 /// A partition table of the old kind: its mark, and at least one partition that has a type, a
@@ -103,6 +126,20 @@ mod tests {
             let found = find_signature(&device).expect("readable").expect("planted");
             assert_eq!(found.name, name);
         }
+    }
+
+    #[test]
+    fn a_filesystem_without_its_first_superblock_is_still_one() {
+        let device = MemoryDevice::zeroed(256 << 20);
+        let options = crate::commit::mkfs::MkfsOptions::default();
+        crate::commit::mkfs::make(&device, &options).expect("room enough");
+        device
+            .write_at(SUPER_MIRRORS[0], &[0; 4096])
+            .expect("inside");
+        let found = find_signature(&device).expect("readable").expect("there");
+        assert!(found.name.contains("first superblock"), "{found}");
+        device.write_at(SUPER_MIRRORS[1], &[0; 32]).expect("inside");
+        assert_eq!(find_signature(&device).expect("readable"), None);
     }
 
     #[test]
