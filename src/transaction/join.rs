@@ -9,7 +9,7 @@ use super::running::Transaction;
 use crate::allocator::MetaReservation;
 use crate::error::{Error, Result};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Condvar, Mutex, OnceLock};
+use crate::sync::{Arc, Condvar, Mutex, OnceLock, thread};
 use crate::units::Generation;
 
 /// What changes under the one lock.
@@ -226,6 +226,11 @@ impl Drop for TransHandle {
     fn drop(&mut self) {
         // The reserve first: once the last writer has ended, the commit counts what is left.
         self.reserved = None;
+        if thread::panicking() {
+            // Somebody may catch the panic and go on, and half an edit would become durable.
+            let words = "an edit ended in a panic".into();
+            self.shared.abort(Error::Aborted(words));
+        }
         let mut state = self.shared.state.lock();
         state.writers -= 1;
         let wake = state.writers == 0 && state.phase == Phase::Blocking;

@@ -51,6 +51,21 @@ fn an_abort_is_heard_by_everybody_and_keeps_its_first_reason() {
     }
 }
 
+/// A request that panics is answered with EIO and the mount goes on: what it has left half done
+/// was committed with the edits of the others.
+#[test]
+fn a_panic_in_the_middle_of_an_edit_aborts() {
+    let manager = TransactionManager::new(Generation(1));
+    let inside = manager.clone();
+    let edit = thread::spawn(move || {
+        let _handle = inside.join().unwrap();
+        panic!("planned");
+    });
+    assert!(edit.join().is_err());
+    assert_eq!(manager.check().unwrap_err().errno(), libc::EROFS);
+    assert!(manager.begin_critical().is_err());
+}
+
 #[test]
 fn a_commit_given_up_aborts_and_one_given_back_does_not() {
     let manager = TransactionManager::new(Generation(1));
