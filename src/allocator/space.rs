@@ -5,7 +5,7 @@
 
 use super::chunk::NewChunk;
 use super::reserve::Reclaim;
-use super::state::{METADATA, Pool, SYSTEM, State, add};
+use super::state::{DATA, METADATA, Pool, SYSTEM, State, add};
 use super::{BlockGroup, DeviceSpace, Kind, PinnedSet, TreeSpace};
 use crate::error::{Error, Result};
 use crate::sync::{Mutex, MutexGuard, RwLock, Weak};
@@ -93,6 +93,19 @@ impl Space {
             ))
         })?;
         let mut state = self.lock();
+        let has_apart =
+            state.pools[DATA].total > 0 || !state.mixed && state.pools[METADATA].total > 0;
+        let clash = match kind {
+            Kind::Data | Kind::Metadata => state.mixed,
+            Kind::Mixed => has_apart,
+            Kind::System => false,
+        };
+        if clash {
+            // They would be counted in one pool, and some are counted in others already.
+            return Err(Error::corrupt(format!(
+                "block group {start}: data and metadata have groups in common and groups of their own"
+            )));
+        }
         state.mixed |= kind == Kind::Mixed;
         state.insert_group(start, len, flags, kind, used, stripes);
         Ok(())

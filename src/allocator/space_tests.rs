@@ -85,6 +85,25 @@ fn a_pinned_range_comes_back_only_after_unpin() {
     space.verify().unwrap();
 }
 
+/// A made-up image: what had been counted as data was taken off what is common, which had less.
+#[test]
+fn groups_in_common_and_apart_are_refused() {
+    const MIXED: u64 = 1 | (1 << 2);
+    for (first, second) in [(1, MIXED), (META_FLAGS, MIXED), (MIXED, 1), (MIXED, 1 << 2)] {
+        let space = Space::new(SpaceConfig {
+            sectorsize: SECTOR as u32,
+            nodesize: SECTOR as u32,
+            map_chunk: Box::new(|_| Ok(())),
+        });
+        let at = |mib| vec![(DevId(1), Physical(mib * MIB))];
+        space.add_group(MIB, 8 * MIB, first, 0, at(1)).unwrap();
+        let added = space.add_group(9 * MIB, 4 * MIB, second, 0, at(9));
+        assert!(matches!(added, Err(Error::Corrupt(_))), "{first} {second}");
+        space.load_free(MIB, [(MIB, 8 * MIB)]);
+        space.verify().unwrap();
+    }
+}
+
 #[test]
 fn data_reservations_end_where_metadata_promises_begin() {
     let space = fresh(256 * MIB, 32 * MIB);
