@@ -7,7 +7,7 @@
 use super::committer::Committer;
 use crate::error::Result;
 use crate::sync::{Arc, Condvar, Mutex, Weak, thread};
-use crate::transaction::{Phase, TransactionManager};
+use crate::transaction::TransactionManager;
 use std::time::{Duration, Instant};
 
 /// From so many heads on they are run without waiting for a commit.
@@ -119,14 +119,14 @@ impl Committer {
     }
 
     /// Writes the running transaction's dirty blocks: they become clean and may leave the cache.
-    /// Whoever changes one again copies it first, so a commit that brings the trees to rest is
-    /// left alone: it writes them in a moment.
+    ///
+    /// A commit has the turn while it brings the trees to rest. Whoever changes a written block
+    /// copies it first, which would have no end there; and a write that is still under way when
+    /// the transaction is durable would arrive in a range that was freed in it, and is another's
+    /// by now.
     pub fn write_early(&self) -> Result<()> {
         let _turn = self.early.lock();
         self.ctx.transactions.check()?;
-        if self.ctx.transactions.phase() == Phase::Blocking {
-            return Ok(());
-        }
         let running = self.ctx.transactions.running();
         let blocks = running.dirty_blocks.sorted();
         log::debug!(

@@ -137,6 +137,8 @@ impl Committer {
         let start = std::time::Instant::now();
         self.run_heads_early()
             .inspect_err(|error| self.abort(error))?;
+        // Before joins wait for it.
+        let early = self.early.lock();
         let mut guard = self.ctx.transactions.begin_critical()?;
         let critical = std::time::Instant::now();
         let transid = guard.transid();
@@ -152,6 +154,7 @@ impl Committer {
             }
         };
         guard.unblock();
+        drop(early);
         let waited = critical.elapsed();
         let blocks = settled.blocks.len() as u64;
         if let Err(error) = self.write(transid, settled, superblock, &mut guard) {

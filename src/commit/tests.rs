@@ -1,4 +1,5 @@
 //! What ends writing in the middle of a commit, and at once: a lost block, an abort from anywhere.
+//! What a commit must wait for.
 
 use super::mkfs::{self, MkfsOptions};
 use super::{Engine, OpenOptions, open};
@@ -7,17 +8,19 @@ use crate::error::Error;
 use crate::ondisk::ids::{FS_TREE_OBJECTID, ORPHAN_OBJECTID};
 use crate::ondisk::key::{Key, kind};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, mpsc, thread};
 use crate::units::{Logical, MIB};
 use crate::volume::{BlockDevice, MemoryDevice, Volume};
 use std::io;
+use std::time::Duration;
 
 type Deed = Box<dyn FnOnce() + Send>;
 
-/// A device on which something happens at the next flush.
+/// A device on which something happens at the next flush, or at the next write before it.
 struct AtFlush {
     device: MemoryDevice,
     deed: Mutex<Option<Deed>>,
+    at_write: Mutex<Option<Deed>>,
     writes: AtomicU64,
 }
 
@@ -27,6 +30,7 @@ impl AtFlush {
         let device = Arc::new(Self {
             device: MemoryDevice::zeroed(256 * MIB),
             deed: Mutex::new(None),
+            at_write: Mutex::new(None),
             writes: AtomicU64::new(0),
         });
         mkfs::make(&device.device, &MkfsOptions::default()).unwrap();
@@ -65,6 +69,10 @@ impl BlockDevice for AtFlush {
 
     fn write_at(&self, at: u64, buf: &[u8]) -> io::Result<()> {
         self.writes.fetch_add(1, Ordering::Relaxed);
+        let deed = self.at_write.lock().take();
+        if let Some(deed) = deed {
+            deed();
+        }
         self.device.write_at(at, buf)
     }
 
@@ -176,4 +184,39 @@ fn an_abort_from_anywhere_ends_writing_at_once() {
     engine.volume.release_writes();
     assert!(engine.volume.write(at, &[0; 4096]).is_err());
     assert_eq!(device.writes(), writes);
+}
+
+/// A block is written early, and the device takes its time. Meanwhile the block is copied and
+/// freed. When the commit let go of its range, the old contents could still arrive: over those
+/// of whoever had got the range next.
+#[test]
+fn a_range_is_not_reused_while_its_early_write_is_under_way() {
+    let (device, engine) = AtFlush::fresh();
+    let ctx = &engine.ctx;
+    change(ctx, 1);
+    engine.committer.commit().unwrap();
+    change(ctx, 2);
+    let root = ctx.roots.get(ctx, FS_TREE_OBJECTID).unwrap();
+    let early = root.node().bytenr;
+    let (reached, is_reached) = mpsc::channel();
+    let (let_go, go_on) = mpsc::channel::<()>();
+    *device.at_write.lock() = Some(Box::new(move || {
+        reached.send(()).unwrap();
+        let _ = go_on.recv_timeout(Duration::from_secs(30));
+    }));
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| engine.committer.write_early().unwrap());
+        is_reached.recv_timeout(Duration::from_secs(30)).unwrap();
+        change(ctx, 3);
+        assert_ne!(root.node().bytenr, early, "what was written is copied");
+        let commit = scope.spawn(|| engine.committer.commit().unwrap());
+        // Long enough for a commit that doesn't wait.
+        thread::sleep(Duration::from_millis(300));
+        let reused = ctx.space.alloc_exact(early, u64::from(ctx.nodesize));
+        let_go.send(()).unwrap();
+        writer.join().unwrap();
+        commit.join().unwrap();
+        assert!(!reused, "a write to {early} was still under way");
+    });
+    assert!(ctx.space.alloc_exact(early, u64::from(ctx.nodesize)));
 }
