@@ -69,7 +69,11 @@ pub struct Committer {
     pub(super) hooks: RwLock<Option<Weak<dyn CommitHooks>>>,
     pub(super) background: Mutex<Option<super::background::Background>>,
     pub(super) cleaner: super::cleaner::Cleaner,
-    /// One early write-out at a time: a second one would find the same blocks.
+    /// The transaction whose commit has begun to take what waits in memory for it; 0 when there is
+    /// none.
+    pub(super) gathering: AtomicU64,
+    /// One early write-out at a time: a second one would find the same blocks. Held through the
+    /// critical section, see [`Committer::write_early`].
     pub(super) early: Mutex<()>,
     /// Counters since the filesystem was opened.
     pub counters: CommitCounters,
@@ -116,7 +120,12 @@ impl Committer {
         if let Some(reason) = &self.read_only {
             return Err(Error::ReadOnly(reason.clone()));
         }
-        let target = self.ctx.transactions.running().transid();
+        let running = self.ctx.transactions.running().transid();
+        // A commit that brings the trees to rest has every edit. But inodes change without a handle:
+        // what was not there when it took them is the next one's.
+        // Acquire: pairs with the Release in `critical`.
+        let too_late = self.gathering.load(Ordering::Acquire) == running.get();
+        let target = Generation(running.get() + u64::from(too_late));
         let mut superblock = self.superblock.lock();
         self.ctx.transactions.check()?;
         if self.ctx.transactions.durable() >= target {
@@ -204,11 +213,17 @@ impl Committer {
     fn critical(&self, guard: &CommitGuard, superblock: &Superblock) -> Result<Option<Settled>> {
         let trans = guard.handle().expect("the critical section has a handle");
         let transaction = guard.transaction();
+        // Release: before the first look at what waits. Whoever adds to it later does so under a
+        // lock that this look has held, and finds this.
+        self.gathering
+            .store(guard.transid().get(), Ordering::Release);
         if let Some(hooks) = self.hooks() {
             hooks.flush_delayed_items(trans)?;
         }
         let space = &self.ctx.space;
         if transaction.is_unchanged() && !space.has_new_chunks() {
+            // The same transaction goes on, and its commit will look again.
+            self.gathering.store(0, Ordering::Release);
             return Ok(None);
         }
         let mut superblock = superblock.clone();

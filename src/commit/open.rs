@@ -140,6 +140,7 @@ pub fn open(
         superblock: Mutex::new(superblock),
         hooks: RwLock::new(None),
         background: Mutex::new(None),
+        gathering: 0.into(),
         early: Mutex::new(()),
         cleaner: Default::default(),
         counters: CommitCounters::default(),

@@ -1,14 +1,15 @@
 //! What ends writing in the middle of a commit, and at once: a lost block, an abort from anywhere.
-//! What a commit must wait for.
+//! What a commit must wait for, and what it must not claim to have.
 
 use super::mkfs::{self, MkfsOptions};
-use super::{Engine, OpenOptions, open};
+use super::{CommitHooks, Engine, OpenOptions, open};
 use crate::btree::TreeContext;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::ondisk::ids::{FS_TREE_OBJECTID, ORPHAN_OBJECTID};
 use crate::ondisk::key::{Key, kind};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, mpsc, thread};
+use crate::sync::{Arc, Mutex, Weak, mpsc, thread};
+use crate::transaction::TransHandle;
 use crate::units::{Logical, MIB};
 use crate::volume::{BlockDevice, MemoryDevice, Volume};
 use std::io;
@@ -219,4 +220,60 @@ fn a_range_is_not_reused_while_its_early_write_is_under_way() {
         assert!(!reused, "a write to {early} was still under way");
     });
     assert!(ctx.space.alloc_exact(early, u64::from(ctx.nodesize)));
+}
+
+/// Changes that wait in memory for a commit, and what happens when it has taken them.
+struct Waiting {
+    ctx: Arc<TreeContext>,
+    items: Mutex<Vec<u64>>,
+    taken: Mutex<Option<Deed>>,
+}
+
+impl CommitHooks for Waiting {
+    fn flush_delayed_items(&self, trans: &TransHandle) -> Result<()> {
+        let root = self.ctx.roots.get(&self.ctx, FS_TREE_OBJECTID)?;
+        for id in std::mem::take(&mut *self.items.lock()) {
+            let key = Key::new(ORPHAN_OBJECTID, kind::ORPHAN_ITEM, 256 + id);
+            self.ctx.upsert(trans, &root, &key, &[])?;
+        }
+        let deed = self.taken.lock().take();
+        if let Some(deed) = deed {
+            deed();
+        }
+        Ok(())
+    }
+}
+
+/// Somebody changed an inode when a commit had already taken what waited in memory, and asked for a
+/// commit: the one under way was believed to have the change.
+#[test]
+fn a_commit_does_not_answer_for_what_came_too_late_for_it() {
+    let (_device, engine) = AtFlush::fresh();
+    let engine = Arc::new(engine);
+    let waiting = Arc::new(Waiting {
+        ctx: engine.ctx.clone(),
+        items: Mutex::new(vec![1]),
+        taken: Mutex::new(None),
+    });
+    let hooks: Arc<dyn CommitHooks> = waiting.clone();
+    engine
+        .committer
+        .set_hooks(Arc::downgrade(&hooks) as Weak<_>);
+    let (answer, answered) = mpsc::channel();
+    let (late, committing) = (waiting.clone(), engine.clone());
+    *waiting.taken.lock() = Some(Box::new(move || {
+        late.items.lock().push(2);
+        let (asks, is_asking) = mpsc::channel();
+        thread::spawn(move || {
+            asks.send(()).unwrap();
+            let done = committing.committer.commit();
+            answer.send((done, late.items.lock().len())).unwrap();
+        });
+        is_asking.recv().unwrap();
+        thread::sleep(Duration::from_millis(200));
+    }));
+    engine.committer.commit().unwrap();
+    let (done, left) = answered.recv_timeout(Duration::from_secs(30)).unwrap();
+    done.unwrap();
+    assert_eq!(left, 0, "durable, and still waiting in memory");
 }
