@@ -28,7 +28,7 @@ pub use free_ranges::FreeRanges;
 pub use group::{BlockGroup, GroupUsage};
 pub use kind::{Kind, Profile, TreeSpace};
 pub use pinned::PinnedSet;
-pub use reserve::{DataReservation, MetaReservation, Reclaim, Steal};
+pub use reserve::{DataReservation, FREED_WHEN_FULL, MetaReservation, Reclaim, Steal};
 pub use space::{MapChunk, Space, SpaceConfig};
 pub use statfs::{PoolNumbers, SpaceNumbers};
 pub use superblocks::superblock_ranges;

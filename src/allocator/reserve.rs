@@ -5,12 +5,13 @@
 //! a transaction that reserved never fails for space.
 //!
 //! The global reserve is kept for the commit's own trees. Operations that free space
-//! ([`Steal::Yes`]) may dip into it, so that `rm` works on a full filesystem.
+//! ([`Steal::Yes`]) may dip into it, so that `rm` works on a full filesystem, but not below what
+//! the extents need whose changes wait for the commit: nobody has reserved anything for those.
 
 use super::state::{METADATA, State};
 use super::{Kind, Space};
 use crate::error::{Error, Result};
-use crate::sync::{Arc, Weak};
+use crate::sync::{Arc, MutexGuard, Weak};
 use crate::units::Logical;
 
 /// Node changes counted for the first item of a reservation: a path of copies with a split on
@@ -22,6 +23,19 @@ const NEXT_ITEM_NODES: u64 = 4;
 const UPDATED_ITEM_NODES: u64 = 2;
 /// What even stealing operations leave to the commit.
 const STEAL_FLOOR_NODES: u64 = 128;
+/// Leaves that the commit copies for an extent whose change waits, as long as it hasn't copied
+/// all that there are: one of the extent tree, and now and then one of the checksums or of the
+/// free-space tree, which hold more in a leaf.
+const WAITING_EXTENT_NODES: u64 = 2;
+/// Nodes that a commit copies of other trees: the root tree, the device tree.
+const OTHER_TREES_NODES: u64 = 16;
+/// Bytes that such an extent may add to those trees: items of 78 and twice 25 bytes, in leaves that
+/// are half full.
+const WAITING_EXTENT_BYTES: u64 = 256;
+
+/// Extents that an operation may free after one reservation on a full filesystem: the commit finds
+/// what they need in what even stealing operations leave to it.
+pub const FREED_WHEN_FULL: usize = 32;
 
 /// Whether the operation frees space in the end and may use the global reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,9 +157,25 @@ impl Space {
         *self.reclaim.write() = Some(reclaim);
     }
 
-    /// What to keep for the commit's own trees.
-    pub fn set_global_reserve(&self, bytes: u64) {
-        self.lock().global_reserve = bytes;
+    /// Says how to learn how many extents wait for a commit to write their changes down. Only the
+    /// first call counts. `count` is called without a lock of the allocator.
+    pub fn count_waiting_extents_with(&self, count: impl Fn() -> usize + Send + Sync + 'static) {
+        let _only_the_first = self.waiting_extents.set(Box::new(count));
+    }
+
+    /// The state, with the extents that wait counted.
+    pub(super) fn lock_counted(&self) -> MutexGuard<'_, State> {
+        let waiting = self.waiting_extents.get().map_or(0, |count| count());
+        let mut state = self.lock();
+        state.waiting_extents = waiting as u64;
+        state
+    }
+
+    /// What to keep for the commit's own trees, and how large they are.
+    pub fn set_global_reserve(&self, bytes: u64, trees_bytes: u64) {
+        let mut state = self.lock();
+        state.global_reserve = bytes;
+        state.commit_trees_bytes = trees_bytes;
     }
 
     /// The bytes to reserve for `items` item changes.
@@ -176,7 +206,7 @@ impl Space {
         bytes: u64,
         steal: Steal,
     ) -> Result<MetaReservation> {
-        let mut state = self.lock();
+        let mut state = self.lock_counted();
         if !state.metadata_fits(bytes, steal, self.nodesize()) {
             return Err(Error::NoSpace);
         }
@@ -186,6 +216,16 @@ impl Space {
             space: self.clone(),
             bytes,
         })
+    }
+
+    /// For an operation that frees extents: true when the commit could write down the change of
+    /// every extent there is, so that the operation may free as many as it likes at once. Else
+    /// it frees a few ([`FREED_WHEN_FULL`]), and asks again.
+    pub fn reserve_freeing(self: &Arc<Self>, bytes: u64) -> Result<(MetaReservation, bool)> {
+        match self.try_reserve_metadata(bytes, Steal::No) {
+            Ok(reservation) => Ok((reservation, true)),
+            Err(_) => Ok((self.reserve_metadata(bytes, Steal::Yes)?, false)),
+        }
     }
 
     /// An empty reservation, for callers that need nothing but a handle.
@@ -208,7 +248,7 @@ impl Space {
         let bytes = bytes
             .checked_next_multiple_of(self.sectorsize())
             .ok_or(Error::NoSpace)?;
-        let mut state = self.lock();
+        let mut state = self.lock_counted();
         let pool = state.pool_of(Kind::Data);
         let wanted = state.pools[pool].may_use.saturating_add(bytes);
         // Before the first chunk: what can't fit must not turn all that is left into data
@@ -252,10 +292,11 @@ impl Space {
             other => return other,
         }
         let (hopeful, waiting) = {
-            let state = self.lock();
+            let state = self.lock_counted();
             // Promises for inode items that wait for a commit count many nodes each.
             let waiting = state.pools[METADATA].may_use > WAITING_FLOOR_NODES * self.nodesize();
             let hopeful = waiting
+                || state.waiting_extents > 0
                 || state.pools[pool].usage.pinned > 0
                 || state.groups.values().any(|group| group.usage.used == 0)
                 || state.pools.iter().any(|pool| pool.usage.pinned > 0);
@@ -284,6 +325,11 @@ impl Space {
 const WAITING_FLOOR_NODES: u64 = 256;
 
 impl State {
+    /// What extents that wait for the commit add to its trees.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.waiting_extents * WAITING_EXTENT_BYTES
+    }
+
     fn metadata_fits(&self, bytes: u64, steal: Steal, nodesize: u64) -> bool {
         let pool = &self.pools[METADATA];
         let kind = if self.mixed {
@@ -293,9 +339,14 @@ impl State {
         };
         let kept = match steal {
             Steal::No => self.global_reserve,
-            Steal::Yes => (self.global_reserve / 2).min(STEAL_FLOOR_NODES * nodesize),
+            Steal::Yes => {
+                let floor = (self.global_reserve / 2).min(STEAL_FLOOR_NODES * nodesize);
+                let waiting = self.waiting_extents * WAITING_EXTENT_NODES * nodesize;
+                let trees = self.commit_trees_bytes + OTHER_TREES_NODES * nodesize;
+                trees.min(floor + waiting).clamp(floor, self.global_reserve)
+            }
         };
-        let wanted = pool.may_use + kept + bytes;
+        let wanted = pool.may_use + kept + self.waiting_bytes() + bytes;
         // Looking at the devices' holes costs more, and is rarely needed.
         wanted <= pool.free || wanted <= pool.free + self.room(kind)
     }

@@ -8,7 +8,7 @@ use super::reserve::Reclaim;
 use super::state::{DATA, METADATA, Pool, SYSTEM, State, add};
 use super::{BlockGroup, DeviceSpace, Kind, PinnedSet, TreeSpace};
 use crate::error::{Error, Result};
-use crate::sync::{Mutex, MutexGuard, RwLock, Weak};
+use crate::sync::{Mutex, MutexGuard, OnceLock, RwLock, Weak};
 use crate::units::{DevId, Logical, MIB, Physical};
 
 /// Makes a new chunk's mapping known to the volume.
@@ -29,6 +29,7 @@ pub struct Space {
     pub(super) config: SpaceConfig,
     state: Mutex<State>,
     pub(super) reclaim: RwLock<Option<Weak<dyn Reclaim>>>,
+    pub(super) waiting_extents: OnceLock<Box<dyn Fn() -> usize + Send + Sync>>,
 }
 
 impl Space {
@@ -38,6 +39,7 @@ impl Space {
             config,
             state: Mutex::new(State::default()),
             reclaim: RwLock::new(None),
+            waiting_extents: OnceLock::new(),
         }
     }
 
@@ -163,7 +165,7 @@ impl Space {
         min: u64,
         hint: Option<Logical>,
     ) -> Result<(Logical, u64)> {
-        let mut state = self.lock();
+        let mut state = self.lock_counted();
         if let Some(Logical(hint)) = hint
             && let Some((at, len)) = state.data_at(hint, want, min)
         {

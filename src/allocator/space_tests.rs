@@ -107,7 +107,7 @@ fn groups_in_common_and_apart_are_refused() {
 #[test]
 fn data_reservations_end_where_metadata_promises_begin() {
     let space = fresh(256 * MIB, 32 * MIB);
-    space.set_global_reserve(16 * MIB);
+    space.set_global_reserve(16 * MIB, 16 * MIB);
     let mut kept = Vec::new();
     while let Ok(reservation) = space.reserve_data(MIB) {
         kept.push(reservation);
@@ -137,7 +137,7 @@ fn a_reservation_that_cannot_fit_makes_no_chunks() {
         assert!(!space.has_new_chunks(), "{bytes}");
     }
     // Metadata is promised 32 MiB more than its groups have, and would lose them.
-    space.set_global_reserve(64 * MIB);
+    space.set_global_reserve(64 * MIB, 64 * MIB);
     let kept = space.reserve_data(most - 63 * MIB);
     assert!(matches!(kept, Err(Error::NoSpace)));
     assert!(!space.has_new_chunks());
@@ -150,7 +150,7 @@ fn a_reservation_that_cannot_fit_makes_no_chunks() {
 #[test]
 fn only_stealing_operations_enter_the_global_reserve() {
     let space = fresh(89 * MIB, 32 * MIB);
-    space.set_global_reserve(16 * MIB);
+    space.set_global_reserve(16 * MIB, 16 * MIB);
     let most = space.reserve_metadata(15 * MIB, Steal::No).unwrap();
     assert!(matches!(
         space.reserve_metadata(MIB, Steal::No),
@@ -305,7 +305,7 @@ fn what_was_pinned_beside_a_removed_group_comes_back() {
 #[test]
 fn an_emptied_metadata_group_stays_while_the_others_are_full() {
     let space = fresh(89 * MIB, 32 * MIB);
-    space.set_global_reserve(3 * MIB);
+    space.set_global_reserve(3 * MIB, 3 * MIB);
     space
         .add_group(GIB, 8 * MIB, META_FLAGS, 0, vec![])
         .unwrap();

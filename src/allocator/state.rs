@@ -35,6 +35,10 @@ pub(super) struct State {
     pub(super) devices: Vec<DeviceSpace>,
     pub(super) mixed: bool,
     pub(super) global_reserve: u64,
+    /// Bytes of the trees that the global reserve is for.
+    pub(super) commit_trees_bytes: u64,
+    /// Extents whose changes wait for the commit, as of the last [`super::Space::lock_counted`].
+    pub(super) waiting_extents: u64,
     pub(super) pinned: PinnedSet,
     pub(super) new_chunks: Vec<NewChunk>,
     /// The group that served last, for each pool.
@@ -100,9 +104,10 @@ impl State {
         room_on(&self.devices, self.profile_for(kind).copies())
     }
 
-    /// Bytes that metadata is promised: reservations and the global reserve.
+    /// Bytes that metadata is promised: reservations, the global reserve, and what waits for the
+    /// commit.
     pub(super) fn metadata_promised(&self) -> u64 {
-        self.pools[METADATA].may_use + self.global_reserve
+        self.pools[METADATA].may_use + self.global_reserve + self.waiting_bytes()
     }
 
     pub(super) fn group_at(&self, at: u64) -> Option<u64> {

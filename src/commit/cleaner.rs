@@ -64,10 +64,12 @@ impl Committer {
             return Ok(true);
         };
         let space = &self.ctx.space;
-        let reservation = space.reserve_metadata(space.item_bytes(4), Steal::Yes)?;
+        let (reservation, roomy) = space.reserve_freeing(space.item_bytes(4))?;
+        // A leaf may name hundreds of extents.
+        let blocks_max = if roomy { STEP_BLOCKS } else { 1 };
         let trans = self.ctx.transactions.join_reserved(reservation)?;
         let root = drop.root().clone();
-        if drop.step(&self.ctx, &trans, STEP_BLOCKS)? {
+        if drop.step(&self.ctx, &trans, blocks_max)? {
             let done = (|| {
                 self.ctx.delete(&trans, &self.named.root, &root.key)?;
                 self.ctx

@@ -420,7 +420,8 @@ impl Committer {
         if let Some(tree) = &self.trees.free_space {
             bytes += tree.root.item().bytes_used.get();
         }
-        self.ctx.space.set_global_reserve(bytes.clamp(LEAST, MOST));
+        let reserve = bytes.clamp(LEAST, MOST);
+        self.ctx.space.set_global_reserve(reserve, bytes);
     }
 }
 

@@ -68,6 +68,8 @@ pub fn open(
     let transactions = TransactionManager::new(generation);
     let ended = volume.clone();
     transactions.on_abort(move || ended.end_writes());
+    let waiting = transactions.clone();
+    space.count_waiting_extents_with(move || waiting.running().delayed_refs.len());
     let ctx = TreeContext::new(cache, space, transactions, check);
 
     ctx.roots.insert(chunk_root(&superblock));

@@ -2,7 +2,9 @@
 
 use crate::meaning::{caller, on_fresh, refused};
 use crate::{mounted, options};
-use btrfuse::fs::{NodeId, RenameFlags, SetAttr, SetTime, Timestamp, XattrMode};
+use btrfuse::fs::{
+    Filesystem, NodeId, RenameFlags, SetAttr, SetTime, Timestamp, WriteFlags, XattrMode,
+};
 use btrfuse_test_support::{Image, Judge};
 
 const ROOT: NodeId = NodeId::ROOT;
@@ -110,6 +112,62 @@ fn the_space_of_removed_files_is_free_after_a_sync() {
             (before - emptied) * block < 2 << 20,
             "{before} blocks, full {full}, emptied {emptied}"
         );
+    });
+}
+
+/// A filesystem without room for chunks, and with names up to the last block: `files` files with
+/// an extent each, then as many inline ones as there is space for.
+fn fill(fs: &Filesystem, files: u32) {
+    let c = caller();
+    let put = |name: String, content: &[u8]| -> btrfuse::Result<()> {
+        let flags = WriteFlags::default();
+        let attr = fs.create(&c, ROOT, name.as_bytes(), 0o644, libc::O_RDWR)?;
+        let written = fs.write(attr.node, 0, content, flags);
+        fs.release(attr.node);
+        fs.forget(attr.node, 1);
+        written.map(drop)
+    };
+    for index in 0..files {
+        put(file_name(index), &[7; 3000]).unwrap();
+    }
+    fs.sync().unwrap();
+    let ballast = fs
+        .create(&c, ROOT, b"ballast", 0o644, libc::O_RDWR)
+        .unwrap();
+    let mut end = 0;
+    for piece in [64 << 20, 8 << 20, 1 << 20, 64 << 10] {
+        while fs.fallocate(ballast.node, 0, end, piece).is_ok() {
+            end += piece;
+        }
+    }
+    fs.release(ballast.node);
+    fs.forget(ballast.node, 1);
+    let refusal = (0..).find_map(|index| put(format!("small-{index}"), &[8; 1500]).err());
+    assert_eq!(refusal.unwrap().errno(), libc::ENOSPC);
+    fs.sync().unwrap();
+}
+
+fn file_name(index: u32) -> String {
+    format!("file-{index:05}")
+}
+
+/// What is removed leaves the extent tree, the checksums and the free-space tree with the commit,
+/// in leaves for which no removal had set space aside: files all over the disk need all of them.
+#[test]
+fn removing_all_over_a_full_filesystem_aborts_nothing() {
+    const FILES: u32 = 12_000;
+    on_fresh(&["-n", "4096", "-m", "single"], |fs| {
+        fill(fs, FILES);
+        for index in 0..FILES {
+            let name = file_name(index * 7919 % FILES);
+            fs.unlink(ROOT, name.as_bytes()).unwrap();
+            match fs.clean() {
+                // The next commit makes room, and the cleaner tries again.
+                Err(error) if error.errno() == libc::ENOSPC => fs.sync().unwrap(),
+                done => done.unwrap(),
+            }
+        }
+        fs.sync().unwrap();
     });
 }
 

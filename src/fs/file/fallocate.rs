@@ -7,7 +7,7 @@ use super::extent_edit::ExtentEdit;
 use super::extents::{Source, records_in, segments_in};
 use super::flush::{count_bytes, flush_locked};
 use super::read::read_merged;
-use super::shrink::tail_items;
+use super::shrink::{items_at_once, tail_items};
 use super::truncate::{grow, reach_size};
 use super::write::{FILE_SIZE_MAX, Promise, Span, gather, has_inline, promise_sectors};
 use crate::allocator::{MetaReservation, Steal};
@@ -24,8 +24,6 @@ use std::ops::Range;
 const PREALLOC_BYTES_MAX: u64 = 128 * MIB;
 /// Extents put into the tree by one transaction.
 const EXTENTS_PER_TRANSACTION: usize = 32;
-/// Items that one transaction of a punch removes.
-const PUNCHED_MAX: usize = 256;
 
 /// `fallocate(2)` with the flags of `linux/falloc.h`.
 ///
@@ -247,19 +245,15 @@ fn drop_extents(fs: &Filesystem, inode: &Arc<Inode>, inner: &Range<u64>) -> Resu
     let sectorsize = u64::from(fs.ctx.sectorsize);
     let mut here = inner.start;
     while here < inner.end {
-        let records = records_in(
-            &fs.ctx,
-            &inode.root,
-            inode.objectid,
-            &(here..inner.end),
-            PUNCHED_MAX,
-        )?;
+        let bytes = fs.ctx.space.item_bytes(tail_items());
+        let (reservation, roomy) = fs.ctx.space.reserve_freeing(bytes)?;
+        let most = items_at_once(roomy);
+        let range = here..inner.end;
+        let records = records_in(&fs.ctx, &inode.root, inode.objectid, &range, most)?;
         let upto = match records.last() {
-            Some(last) if records.len() == PUNCHED_MAX => last.file.end.min(inner.end),
+            Some(last) if records.len() == most => last.file.end.min(inner.end),
             _ => inner.end,
         };
-        let bytes = fs.ctx.space.item_bytes(tail_items());
-        let reservation = fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
         let ticket = fs.prepare_dirty_freeing(inode)?;
         let _alone = inode.content.write();
         fs.with_trans(reservation, |trans| {

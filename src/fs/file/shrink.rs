@@ -6,7 +6,7 @@
 
 use super::extent_edit::ExtentEdit;
 use super::extents::{ExtentRecord, extent_key};
-use crate::allocator::Steal;
+use crate::allocator::FREED_WHEN_FULL;
 use crate::btree::{Root, TreeContext};
 use crate::error::{Error, Result};
 use crate::fs::filesystem::Filesystem;
@@ -26,16 +26,26 @@ pub(super) struct Tail {
     pub last: bool,
 }
 
-/// The last items of a file that reach over `floor`; `None` when there are none.
+/// How many items the next transaction may drop.
+pub(super) fn items_at_once(roomy: bool) -> usize {
+    match roomy {
+        true => ITEMS_PER_TRANSACTION,
+        false => FREED_WHEN_FULL,
+    }
+}
+
+/// The last items of a file that reach over `floor`, `items_max` at most; `None` when there are
+/// none.
 pub(super) fn next_tail(
     ctx: &TreeContext,
     root: &Arc<Root>,
     objectid: u64,
     floor: u64,
+    items_max: usize,
 ) -> Result<Option<Tail>> {
     let mut cursor = ctx.search_back(root, &extent_key(objectid, u64::MAX))?;
     let mut start = None;
-    for _ in 0..ITEMS_PER_TRANSACTION {
+    for _ in 0..items_max {
         let Some((key, data)) = cursor.item() else {
             break;
         };
@@ -70,9 +80,12 @@ pub(super) fn tail_items() -> u64 {
 pub fn drop_items_from(fs: &Filesystem, root: &Arc<Root>, objectid: u64, size: u64) -> Result<()> {
     let sectorsize = u64::from(fs.ctx.sectorsize);
     let floor = round_up(size, sectorsize).ok_or(Error::FileTooBig)?;
-    while let Some(tail) = next_tail(&fs.ctx, root, objectid, floor)? {
+    loop {
         let bytes = fs.ctx.space.item_bytes(tail_items());
-        let reservation = fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
+        let (reservation, roomy) = fs.ctx.space.reserve_freeing(bytes)?;
+        let Some(tail) = next_tail(&fs.ctx, root, objectid, floor, items_at_once(roomy))? else {
+            return Ok(());
+        };
         fs.with_trans(reservation, |trans| {
             let edit = ExtentEdit {
                 ctx: &fs.ctx,
@@ -94,8 +107,7 @@ pub fn drop_items_from(fs: &Filesystem, root: &Arc<Root>, objectid: u64, size: u
             Ok(())
         })?;
         if tail.last {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }

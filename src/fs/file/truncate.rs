@@ -9,7 +9,7 @@ use super::data::FileData;
 use super::extent_edit::ExtentEdit;
 use super::extents::{Body, extent_key, records_in};
 use super::flush::count_bytes;
-use super::shrink::{next_tail, tail_items};
+use super::shrink::{items_at_once, next_tail, tail_items};
 use super::write::{FILE_SIZE_MAX, Promise, Span, gather, promise_sectors};
 use crate::allocator::{MetaReservation, Steal};
 use crate::error::{Error, Result};
@@ -118,7 +118,7 @@ fn shrink(fs: &Filesystem, inode: &Arc<Inode>, size: u64) -> Result<()> {
     }
     let ticket = fs.prepare_dirty_freeing(inode)?;
     let bytes = fs.ctx.space.item_bytes(tail_items());
-    let reservation = fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
+    let reservation = fs.ctx.space.reserve_freeing(bytes)?;
     {
         let _alone = inode.content.write();
         inode.meta.lock().size = size;
@@ -140,12 +140,13 @@ fn drop_tails(
     inode: &Arc<Inode>,
     size: u64,
     floor: u64,
-    room: (DirtyTicket, MetaReservation),
+    room: (DirtyTicket, (MetaReservation, bool)),
 ) -> Result<()> {
     let bytes = fs.ctx.space.item_bytes(tail_items());
-    let (mut ticket, mut reservation) = room;
+    let (mut ticket, (mut reservation, mut roomy)) = room;
     loop {
-        let tail = next_tail(&fs.ctx, &inode.root, inode.objectid, floor)?;
+        let most = items_at_once(roomy);
+        let tail = next_tail(&fs.ctx, &inode.root, inode.objectid, floor, most)?;
         let done = tail.as_ref().is_none_or(|tail| tail.last);
         let _alone = inode.content.write();
         fs.with_trans(reservation, |trans| {
@@ -175,7 +176,7 @@ fn drop_tails(
         }
         drop(_alone);
         ticket = fs.prepare_dirty_freeing(inode)?;
-        reservation = fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
+        (reservation, roomy) = fs.ctx.space.reserve_freeing(bytes)?;
     }
 }
 
