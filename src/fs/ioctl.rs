@@ -11,11 +11,15 @@ use crate::error::{Error, Result};
 use crate::ondisk::{ROOT_SUBVOL_RDONLY, RootItem, Timespec, ids};
 
 /// The numbers, as `<linux/fs.h>` and `<linux/btrfs.h>` define them.
+///
+/// What changes an inode is in here only if the kernel looks at each call before it hands it on:
+/// `FS_IOC_SETFLAGS` and `FS_IOC_FSSETXATTR` come from the inode's owner, who is privileged where
+/// that is asked for, and through a writable mount. The 32-bit spellings of the flags' numbers
+/// (`FS_IOC32_*`) are translated for 32-bit programs; what still carries one is a 64-bit program
+/// that went past all of that with any descriptor.
 mod number {
     pub const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
     pub const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
-    pub const FS_IOC32_GETFLAGS: u32 = 0x8004_6601;
-    pub const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
     pub const FS_IOC_GETVERSION: u32 = 0x8008_7601;
     pub const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
     pub const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
@@ -43,8 +47,7 @@ pub struct SubvolInfo {
 
 /// Whether a request changes what stat(2) shows of the inode that it is made on.
 pub fn changes_attributes(number: u32) -> bool {
-    use number::{FS_IOC_FSSETXATTR, FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS};
-    [FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS, FS_IOC_FSSETXATTR].contains(&number)
+    [number::FS_IOC_SETFLAGS, number::FS_IOC_FSSETXATTR].contains(&number)
 }
 
 impl SubvolInfo {
@@ -87,10 +90,8 @@ impl Filesystem {
     /// Answers an ioctl whose number carries its sizes; `NoTty` for one that isn't known.
     pub fn ioctl(&self, caller: &Caller, node: NodeId, cmd: u32, input: &[u8]) -> Result<Vec<u8>> {
         match cmd {
-            number::FS_IOC_GETFLAGS | number::FS_IOC32_GETFLAGS => {
-                Ok(self.get_flags(node)?.to_ne_bytes().to_vec())
-            }
-            number::FS_IOC_SETFLAGS | number::FS_IOC32_SETFLAGS => {
+            number::FS_IOC_GETFLAGS => Ok(self.get_flags(node)?.to_ne_bytes().to_vec()),
+            number::FS_IOC_SETFLAGS => {
                 self.set_flags(caller, node, u32::from_ne_bytes(first(input)?))?;
                 Ok(Vec::new())
             }

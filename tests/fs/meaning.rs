@@ -159,6 +159,27 @@ fn set_id_bits_and_capabilities_do_not_survive_others() {
     });
 }
 
+/// The kernel asks whether somebody may change flags for the numbers that it knows itself. It hands
+/// on the 32-bit ones when a 64-bit program uses them, unasked: whoever could read a file could
+/// make it immutable, and take that away again.
+#[test]
+fn flags_are_not_set_past_the_kernels_questions() {
+    const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
+    on_fresh(&[], |fs| {
+        let c = caller();
+        let file = fs
+            .create(&c, ROOT, b"file", 0o644, libc::O_RDWR)
+            .unwrap()
+            .node;
+        let immutable = 0x10u32.to_ne_bytes();
+        refused(
+            fs.ioctl(&c, file, FS_IOC32_SETFLAGS, &immutable),
+            libc::ENOTTY,
+        );
+        assert_eq!(fs.get_flags(file).unwrap(), 0);
+    });
+}
+
 #[test]
 fn immutable_and_append_only_inodes_refuse() {
     const IMMUTABLE: u32 = 0x10;
