@@ -4,10 +4,12 @@
 use btrfuse_test_support::{
     BtrfuseMount, Image, LoopMount, Story, btrfs_check, btrfuse_binary, run, run_any, temp_dir,
 };
+use rustix::fs::SeekFrom as Place;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -91,6 +93,49 @@ fn the_commit_interval_makes_content_durable_by_itself() {
     };
     mount.unmount();
     judge_now(&cut, &[("file", &text)]);
+}
+
+/// Only the kernel knows of what waits in its page cache, and it asks us where data is all the same.
+/// A program that looked for the data of a file while another had it open for writing was told
+/// that there is none.
+#[test]
+fn data_is_found_while_it_waits_in_the_page_cache() {
+    const STEP: u64 = 3 << 20;
+    let image = Image::mkfs_btrfs(600, &[]);
+    // More files than threads: each question has the kernel write first, and that is answered too.
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5,threads=2");
+    let write_and_seek = |number: u64| {
+        let path = mount.path().join(format!("file-{number}"));
+        let writer = File::create(&path).expect("a writable mount");
+        for round in 1..8 {
+            let bytes = vec![round as u8; 100_000];
+            writer
+                .write_all_at(&bytes, round * STEP)
+                .expect("a writable mount");
+            let reader = File::open(&path).expect("just made");
+            let seek = |to| rustix::fs::seek(&reader, to);
+            let before = (round - 1) * STEP + 200_000;
+            assert_eq!(seek(Place::Data(before)), Ok(round * STEP), "{round}");
+            let end = round * STEP + 100_000;
+            assert_eq!(seek(Place::Hole(round * STEP)), Ok(end), "{round}");
+            assert_eq!(seek(Place::Data(end)), Err(rustix::io::Errno::NXIO));
+        }
+        let copy = mount.path().join(format!("copy-{number}"));
+        writer
+            .write_all_at(b"news", 10 * STEP)
+            .expect("a writable mount");
+        run(Command::new("cp").arg(&path).arg(&copy));
+        let same = fs::read(&path).expect("a file") == fs::read(&copy).expect("its copy");
+        assert!(same, "file-{number}");
+    };
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let write_and_seek = &write_and_seek;
+            scope.spawn(move || write_and_seek(number));
+        }
+    });
+    mount.unmount();
+    btrfs_check(image.path());
 }
 
 /// The daemon dies in the middle of its work: some committed state is there, sound, and what was

@@ -8,6 +8,7 @@ use super::groups;
 use super::guard::Guard;
 use super::handles::Handles;
 use super::late_errors::LateErrors;
+use super::seeks::Seeks;
 use crate::error::{Error, Result};
 use crate::fs::{self, Caller, DirHandle, Filesystem, NodeId};
 use crate::sync::{Arc, RwLock};
@@ -24,12 +25,13 @@ pub struct Adapter {
     pub(in crate::fuse) fs: Arc<Filesystem>,
     watchers: Arc<Watchers>,
     owner: u32,
-    pub(in crate::fuse) guard: Guard,
+    pub(in crate::fuse) guard: Arc<Guard>,
     pub(in crate::fuse) directories: Handles<DirHandle>,
     /// Held shared by writes: a full commit waits for those that have begun, because the
     /// kernel counts the pages of a syncfs(2) as written when it has only sent them.
     pub(in crate::fuse) writing: RwLock<()>,
     pub(in crate::fuse) late: Arc<LateErrors>,
+    pub(in crate::fuse) seeks: Arc<Seeks>,
 }
 
 impl Adapter {
@@ -39,16 +41,23 @@ impl Adapter {
             fs,
             watchers,
             owner,
-            guard: Guard::default(),
+            guard: Arc::default(),
             directories: Handles::new(),
             writing: RwLock::new(()),
             late: Arc::default(),
+            seeks: Arc::default(),
         }
     }
 
     fn full_commit(&self) -> Result<()> {
         drop(self.writing.write());
         self.fs.sync()
+    }
+
+    /// A file was opened: its handle.
+    pub(in crate::fuse) fn opened(&self, ino: INodeNo, flags: i32) -> FileHandle {
+        self.seeks.opened(ino, flags);
+        FileHandle(self.late.handle())
     }
 
     /// The error that a write through an open file gets, because those before it failed.

@@ -5,9 +5,9 @@
 
 use super::adapter::{Adapter, caller};
 use super::answer::{self, TTL};
+use super::seeks::Question;
 use super::{convert, negotiate};
-use crate::error::Error;
-use crate::fs::{FileKind, RenameFlags, SetAttr, Whence, WriteFlags, XattrMode};
+use crate::fs::{FileKind, RenameFlags, SetAttr, WriteFlags, XattrMode};
 use convert::{node, set_time, timestamp};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation,
@@ -230,13 +230,8 @@ impl fuser::Filesystem for Adapter {
             Ok(attr) => {
                 let (shown, _) = convert::entry_attr(&attr);
                 let keep = FopenFlags::FOPEN_KEEP_CACHE;
-                reply.created(
-                    &TTL,
-                    &shown,
-                    Generation(attr.generation),
-                    FileHandle(self.late.handle()),
-                    keep,
-                );
+                let handle = self.opened(shown.ino, flags);
+                reply.created(&TTL, &shown, Generation(attr.generation), handle, keep);
             }
             Err(errno) => reply.error(errno),
         }
@@ -245,7 +240,7 @@ impl fuser::Filesystem for Adapter {
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match self.guard.run("open", || self.fs.open(node(ino), flags.0)) {
             Ok(()) => {
-                let handle = FileHandle(self.late.handle());
+                let handle = self.opened(ino, flags.0);
                 reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE);
             }
             Err(errno) => reply.error(errno),
@@ -257,12 +252,13 @@ impl fuser::Filesystem for Adapter {
         _req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
         let done = self.guard.run("release", || {
+            self.seeks.released(ino, flags.0);
             self.fs.release(node(ino));
             Ok(())
         });
@@ -531,19 +527,13 @@ impl fuser::Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let found = self.guard.run("lseek", || {
-            let offset = u64::try_from(offset).map_err(|_| Error::NoSuchRange)?;
-            let whence = match whence {
-                libc::SEEK_DATA => Whence::Data,
-                libc::SEEK_HOLE => Whence::Hole,
-                _ => return Err(Error::Invalid("only SEEK_DATA and SEEK_HOLE are asked for")),
-            };
-            self.fs.seek(node(ino), offset, whence)
-        });
-        match found {
-            Ok(offset) => reply.offset(offset as i64),
-            Err(errno) => reply.error(errno),
-        }
+        let question = Question {
+            ino,
+            offset,
+            whence,
+            reply,
+        };
+        self.seeks.ask(question, &self.fs, &self.guard);
     }
 
     fn copy_file_range(

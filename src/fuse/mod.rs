@@ -15,6 +15,7 @@ mod guard;
 mod handles;
 mod late_errors;
 mod negotiate;
+mod seeks;
 mod session;
 
 pub use adapter::Adapter;

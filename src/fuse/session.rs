@@ -83,10 +83,12 @@ impl Session {
             Access::Everybody => SessionACL::All,
             Access::Owner => SessionACL::Owner,
         };
-        let late = adapter.late.clone();
+        let (late, seeks) = (adapter.late.clone(), adapter.seeks.clone());
+        let (fs, guard) = (adapter.fs.clone(), adapter.guard.clone());
         match fuser::Session::from_fd(adapter, device, acl, config(point, acl)) {
             Ok(fuser) => {
                 late.start(fuser.notifier());
+                seeks.start(fuser.notifier(), fs, guard);
                 if !by_helper {
                     widen_readahead(&point.dir);
                 }
