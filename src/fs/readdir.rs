@@ -53,8 +53,9 @@ impl Filesystem {
             Node::Stub(_) => 0,
             Node::Inode(inode) => {
                 inode.want_dir()?;
+                let end = self.listing_end(&inode)?;
                 self.home.table.open(&inode);
-                self.listing_end(&inode)?
+                end
             }
         };
         Ok(DirHandle {
@@ -113,7 +114,32 @@ impl Filesystem {
         })
     }
 
+    /// What was listed before a failure is told, and counted; the failure when the program goes on
+    /// from there.
     fn list(
+        &self,
+        node: NodeId,
+        handle: &DirHandle,
+        offset: u64,
+        sink: &mut dyn FnMut(Option<Identity>, DirEntry<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        let mut told = false;
+        let done = self.list_whole(node, handle, offset, &mut |identity, entry| {
+            let taken = sink(identity, entry)?;
+            told |= taken;
+            Ok(taken)
+        });
+        match done {
+            Err(error) if told => {
+                log::debug!("a listing ends early: {error}");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// As [`Filesystem::list`], all or nothing.
+    fn list_whole(
         &self,
         node: NodeId,
         handle: &DirHandle,
@@ -173,9 +199,23 @@ impl Filesystem {
         }
     }
 
+    /// A piece of the listing; what comes before a failure, if there is something.
     fn entries_from(&self, dir: &Inode, from: u64, end: u64) -> Result<Vec<Listed>> {
-        let _names = dir.names.read();
         let mut found = Vec::new();
+        match self.gather_entries(dir, from, end, &mut found) {
+            Err(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    fn gather_entries(
+        &self,
+        dir: &Inode,
+        from: u64,
+        end: u64,
+        found: &mut Vec<Listed>,
+    ) -> Result<()> {
+        let _names = dir.names.read();
         let mut cursor = self
             .ctx
             .search(&dir.root, &Key::new(dir.objectid, kind::DIR_INDEX, from))?;
@@ -201,7 +241,7 @@ impl Filesystem {
             }
             cursor.next()?;
         }
-        Ok(found)
+        Ok(())
     }
 
     /// One more than the highest index that is in use.

@@ -7,7 +7,7 @@ use crate::commit::mkfs::{self, MkfsOptions};
 use crate::ondisk::{INODE_RO_VERITY, InodeItem, InodeRef, Key, ids, kind};
 use crate::sync::Arc;
 use crate::transaction::TransHandle;
-use crate::volume::{BlockDevice, MemoryDevice};
+use crate::volume::{BlockDevice, Fault, FaultyDevice, MemoryDevice};
 use inode::{Inode, InodeMeta};
 use node_id::Identity;
 
@@ -255,4 +255,55 @@ fn a_deletion_that_finds_no_space_is_tried_again() {
     fs.sync().unwrap();
     assert_eq!(used(), 0);
     fs.unmount().unwrap();
+}
+
+/// One unreadable block of a directory once hid the names before it as well, as many as one answer
+/// holds; and those that came with attributes stayed counted as looked up.
+#[test]
+fn a_listing_tells_what_comes_before_a_failure() {
+    let memory = MemoryDevice::zeroed(256 << 20);
+    let nodesize = 4096;
+    let options = MkfsOptions {
+        nodesize,
+        ..MkfsOptions::default()
+    };
+    mkfs::make(&memory, &options).unwrap();
+    let faulty = Arc::new(FaultyDevice::over(Arc::new(memory)));
+    let device: Arc<dyn BlockDevice> = faulty.clone();
+    let fs = mount(&device, false);
+    let name = |index: u64| format!("name-{index:0>60}").into_bytes();
+    for index in 0..600 {
+        mkdir(&fs, NodeId::ROOT, &name(index));
+    }
+    fs.unmount().unwrap();
+    drop(fs);
+    let fs = mount(&device, false);
+    let handle = fs.opendir(NodeId::ROOT).unwrap();
+    let list = || {
+        let (mut told, mut next) = (0, 0);
+        let done = fs.readdir(NodeId::ROOT, &handle, 0, &mut |entry| {
+            assert!(entry.name == name(told) || entry.name.starts_with(b"."));
+            told += u64::from(!entry.name.starts_with(b"."));
+            next = entry.offset;
+            true
+        });
+        (done, told, next)
+    };
+    let mut early = Vec::new();
+    for failing in 1.. {
+        fs.ctx.cache.shrink_to(0);
+        // A bad block is read again: nothing can be read from here on.
+        (failing..failing + 200).for_each(|nth| faulty.plan(Fault::FailRead(nth)));
+        let (done, told, next) = list();
+        if told == 600 {
+            break;
+        }
+        assert!(done.is_ok(), "{told} names told and an error");
+        let again = fs.readdir(NodeId::ROOT, &handle, next, &mut |_| true);
+        assert!(again.is_err(), "the failure is told by the next look");
+        faulty.heal();
+        early.push(told);
+    }
+    assert!(early.iter().any(|&told| told > 128), "{early:?}");
+    fs.releasedir(NodeId::ROOT);
 }
