@@ -19,7 +19,6 @@ use crate::btree::{Root, TreeContext};
 use crate::commit::Engine;
 use crate::error::{Error, Result};
 use crate::ondisk::{InodeItem, Key, kind};
-use crate::sync::atomic::AtomicBool;
 use crate::sync::{Arc, Mutex};
 use crate::transaction::TransHandle;
 use crate::units::round_up;
@@ -43,7 +42,8 @@ pub struct Filesystem {
     pub(in crate::fs) rename_lock: Mutex<()>,
     pub(in crate::fs) mounted_at: Timestamp,
     pub(in crate::fs) background: Mutex<Option<Background>>,
-    pub(in crate::fs) unmounted: AtomicBool,
+    /// How the unmount went.
+    pub(in crate::fs) unmounted: Mutex<Option<Result<()>>>,
 }
 
 /// What a node id leads to.

@@ -23,7 +23,6 @@ use crate::ondisk::csum::name_hash;
 use crate::ondisk::superblock::FEATURE_INCOMPAT_EXTENDED_IREF;
 use crate::ondisk::tree_block::item_size_max;
 use crate::ondisk::{DirEntries, Key, ids, kind};
-use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, Weak, thread};
 use crate::transaction::TransHandle;
 use crate::units::MIB;
@@ -93,7 +92,7 @@ impl Filesystem {
             rename_lock: Mutex::new(()),
             mounted_at: Timestamp::now(),
             background: Mutex::new(None),
-            unmounted: AtomicBool::new(false),
+            unmounted: Mutex::new(None),
         };
         let subvol = fs.choose_subvolume()?;
         fs.load_root_dir(subvol)?;
@@ -116,12 +115,13 @@ impl Filesystem {
     }
 
     /// Writes everything, deletes what nobody can reach any more, commits, and stops the
-    /// threads. Answers again what it answered first: only the first call does anything.
+    /// threads. Only the first call does anything; the others wait for it, and answer the same.
     pub fn unmount(&self) -> Result<()> {
-        // AcqRel: one caller wins; who loses sees what the winner did before.
-        if self.unmounted.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
+        let mut unmounted = self.unmounted.lock();
+        unmounted.get_or_insert_with(|| self.end()).clone()
+    }
+
+    fn end(&self) -> Result<()> {
         self.home.evictions.stop();
         let background = self.background.lock().take();
         if let Some(background) = background {

@@ -5,11 +5,13 @@ use super::*;
 use crate::allocator::Steal;
 use crate::commit::mkfs::{self, MkfsOptions};
 use crate::ondisk::{INODE_RO_VERITY, InodeItem, InodeRef, Key, ids, kind};
-use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, thread};
 use crate::transaction::TransHandle;
 use crate::volume::{BlockDevice, Fault, FaultyDevice, MemoryDevice};
 use inode::{Inode, InodeMeta};
 use node_id::Identity;
+use std::time::Duration;
 
 const CALLER: Caller = Caller {
     uid: 0,
@@ -306,4 +308,66 @@ fn a_listing_tells_what_comes_before_a_failure() {
     }
     assert!(early.iter().any(|&told| told > 128), "{early:?}");
     fs.releasedir(NodeId::ROOT);
+}
+
+/// A device that takes its time.
+struct SlowDevice {
+    inner: MemoryDevice,
+    flushes: AtomicU64,
+}
+
+impl BlockDevice for SlowDevice {
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        self.inner.read_at(at, buf)
+    }
+
+    fn write_at(&self, at: u64, buf: &[u8]) -> std::io::Result<()> {
+        self.inner.write_at(at, buf)
+    }
+
+    fn flush(&self) -> std::io::Result<()> {
+        thread::sleep(Duration::from_millis(100));
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.inner.flush()
+    }
+
+    fn discard(&self, at: u64, len: u64) -> std::io::Result<()> {
+        self.inner.discard(at, len)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+}
+
+/// A signal and the end of the session both unmount. Whoever came second was told at once that all
+/// is durable, and ended the process in the middle of the last commit.
+#[test]
+fn everybody_who_unmounts_waits_for_the_last_commit() {
+    let inner = MemoryDevice::zeroed(256 << 20);
+    mkfs::make(&inner, &MkfsOptions::default()).unwrap();
+    let slow = Arc::new(SlowDevice {
+        inner,
+        flushes: AtomicU64::new(0),
+    });
+    let flushes = || slow.flushes.load(Ordering::Relaxed);
+    let device: Arc<dyn BlockDevice> = slow.clone();
+    let fs = mount(&device, true);
+    mkdir(&fs, NodeId::ROOT, b"last");
+    let before = flushes();
+    let both = [0; 2].map(|_| {
+        let fs = fs.clone();
+        let slow = slow.clone();
+        thread::spawn(move || {
+            fs.unmount().unwrap();
+            slow.flushes.load(Ordering::Relaxed)
+        })
+    });
+    let told = both.map(|thread| thread.join().unwrap());
+    assert!(flushes() > before);
+    assert_eq!(told, [flushes(); 2], "flushes when it was told");
 }
