@@ -182,6 +182,42 @@ fn signals_unmount_and_the_exit_is_the_durable_end() {
     }
 }
 
+/// A mount that lives on at another place is off its directory all the same: what is there next is
+/// somebody else's, and was detached as well.
+#[test]
+fn a_signal_takes_nothing_but_our_mount_off_the_directory() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let (here, there) = (temp_dir(), temp_dir());
+    let mount = |arguments: &[&str], on: &Path| {
+        run(Command::new("mount").args(arguments).arg(on));
+    };
+    mount(&["-t", "tmpfs", "below"], here.path());
+    let below = here.path().join("below");
+    fs::write(&below, "theirs").expect("a fresh tmpfs");
+    let mut daemon = Command::new(btrfuse_binary())
+        .args(["mount", "-f"])
+        .args([image.path(), here.path()])
+        .spawn()
+        .expect("the program under test");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while below.exists() {
+        assert!(Instant::now() < deadline, "not mounted after 60 s");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let ours = here.path().to_str().expect("our own name");
+    mount(&["--bind", ours], there.path());
+    let daemon_id = Pid::from_raw(daemon.id().cast_signed()).expect("a running daemon");
+    kill_process(daemon_id, Signal::TERM).expect("our own child");
+    // It tries to leave, sees that it can't, and does what it does then.
+    std::thread::sleep(Duration::from_millis(2000));
+    let stayed = fs::read_to_string(&below);
+    unmount(there.path(), UnmountFlags::empty()).expect("our own mount");
+    assert!(daemon.wait().expect("our own child").success());
+    assert_eq!(stayed.expect("the mount below"), "theirs");
+    unmount(here.path(), UnmountFlags::empty()).expect("our own mount");
+    btrfs_check(image.path());
+}
+
 /// A program doesn't let go: the first signal commits and detaches, the second ends it.
 #[test]
 fn signals_end_a_mount_that_is_in_use() {

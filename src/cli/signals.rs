@@ -66,7 +66,8 @@ fn leave(
     if let Ok(dir) = super::ask::open(unmounter.dir()) {
         let _ = rustix::fs::syncfs(&dir);
     }
-    if unmounter.unmount().is_ok() && until_over(ended, Duration::from_millis(500), again) {
+    let unmounted = unmounter.unmount().is_ok();
+    if unmounted && until_over(ended, Duration::from_millis(500), again) {
         return;
     }
     log::warn!(
@@ -74,7 +75,10 @@ fn leave(
         unmounter.dir().display(),
         GRACE.as_secs()
     );
-    let _ = unmounter.detach();
+    if !unmounted {
+        let _ = unmounter.detach();
+    }
+    // Else it lives on at another mount point, and what is on the directory now is somebody else's.
     if let Some(Err(error)) = fs.upgrade().map(|fs| fs.sync()) {
         log::error!("the commit before the end failed: {error}");
     }
