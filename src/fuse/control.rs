@@ -11,6 +11,8 @@
 
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
@@ -57,7 +59,10 @@ impl Watchers {
         let socket = connected.map_err(|why| Error::device("connect to the watcher", why))?;
         // A watcher that stops reading must not hold up the daemon's end.
         let _ = socket.set_write_timeout(Some(Duration::from_secs(1)));
-        self.sockets.lock().push(socket);
+        let mut sockets = self.sockets.lock();
+        // An unmount that finds the mount busy gives up and leaves its socket behind.
+        sockets.retain(is_watched);
+        sockets.push(socket);
         Ok(())
     }
 
@@ -72,6 +77,15 @@ impl Watchers {
             let _ = socket.write_all(line.as_bytes());
         }
     }
+}
+
+/// Whether somebody still holds the other end.
+fn is_watched(socket: &UnixStream) -> bool {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    matches!(
+        rustix::net::recv(socket, &mut [0u8][..], flags),
+        Err(Errno::AGAIN)
+    )
 }
 
 /// What [`Watchers::finish`] wrote, read on the other side; `None`: the daemon died.
@@ -138,6 +152,25 @@ mod tests {
             .read_to_string(&mut line)
             .unwrap();
         assert_eq!(read_outcome(&line), None);
+    }
+
+    /// Each `btrfuse umount` of a busy mount once left the daemon with one more descriptor.
+    #[test]
+    fn watchers_that_gave_up_are_let_go() {
+        let watchers = Watchers::new();
+        let (patient, argument) = listen();
+        watchers.add(&argument).unwrap();
+        for _ in 0..5 {
+            let (listener, argument) = listen();
+            watchers.add(&argument).unwrap();
+            drop(listener.accept().unwrap());
+        }
+        assert_eq!(watchers.sockets.lock().len(), 2);
+        watchers.finish(Ok(()));
+        let mut line = String::new();
+        let (mut socket, _) = patient.accept().unwrap();
+        socket.read_to_string(&mut line).unwrap();
+        assert_eq!(read_outcome(&line), Some(Ok(())));
     }
 
     #[test]
