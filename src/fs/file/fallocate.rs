@@ -8,8 +8,8 @@ use super::extents::{Source, records_in, segments_in};
 use super::flush::{count_bytes, flush_locked};
 use super::read::read_merged;
 use super::shrink::{items_at_once, tail_items};
-use super::truncate::{grow, reach_size};
-use super::write::{FILE_SIZE_MAX, Promise, Span, gather, has_inline, promise_sectors};
+use super::truncate::{grow, promise_growth, reach_size};
+use super::write::{FILE_SIZE_MAX, Promise, Span, gather, has_inline, promise_edges};
 use crate::allocator::{MetaReservation, Steal};
 use crate::error::{Error, Result};
 use crate::fs::delayed::DirtyTicket;
@@ -24,6 +24,8 @@ use std::ops::Range;
 const PREALLOC_BYTES_MAX: u64 = 128 * MIB;
 /// Extents put into the tree by one transaction.
 const EXTENTS_PER_TRANSACTION: usize = 32;
+/// Items in memory while holes are looked for.
+const LOOKED_AT_MAX: usize = 1024;
 
 /// `fallocate(2)` with the flags of `linux/falloc.h`.
 ///
@@ -64,47 +66,70 @@ fn preallocate(
     keep_size: bool,
 ) -> Result<()> {
     let sectorsize = u64::from(fs.ctx.sectorsize);
-    let promise = promise_sectors(fs, inode, 2)?;
-    let inline_promise = promise_sectors(fs, inode, 1)?;
+    let promise = promise_growth(fs, inode)?;
+    let inline_promise = promise_growth(fs, inode)?;
     let sectors = round_down(range.start, sectorsize)
         ..round_up(range.end, sectorsize).ok_or(Error::FileTooBig)?;
     let _one = inode.data.flush.lock();
     flush_locked(fs, inode)?;
-    let holes: Vec<Range<u64>> = segments_in(&fs.ctx, &inode.root, inode.objectid, &sectors)?
-        .into_iter()
-        .filter(|segment| segment.source == Source::Hole)
-        .map(|segment| segment.file)
-        .collect();
-    if !holes.is_empty() {
+    let mut wanted = 0u64;
+    for_each_hole(fs, inode, &sectors, |hole| {
+        wanted += hole.end - hole.start;
+        Ok(())
+    })?;
+    if wanted > 0 {
         leave_inline(fs, inode, inline_promise)?;
     }
-    let wanted: u64 = holes.iter().map(|hole| hole.end - hole.start).sum();
     let mut space = fs.ctx.space.reserve_data(wanted)?;
     let mut extents = Vec::new();
-    for hole in holes {
+    for_each_hole(fs, inode, &sectors, |hole| {
         let mut here = hole.start;
         while here < hole.end {
             let want = (hole.end - here).min(PREALLOC_BYTES_MAX);
             let hint = inode.data.state.lock().next_extent;
-            match fs.ctx.space.alloc_data(&mut space, want, sectorsize, hint) {
-                Ok((at, len)) => {
-                    inode.data.state.lock().next_extent = at.checked_add(len);
-                    extents.push((here..here + len, at));
-                    here += len;
-                }
-                Err(error) => {
-                    give_back(fs, &extents);
-                    return Err(error);
-                }
-            }
+            let (at, len) = fs
+                .ctx
+                .space
+                .alloc_data(&mut space, want, sectorsize, hint)?;
+            inode.data.state.lock().next_extent = at.checked_add(len);
+            extents.push((here..here + len, at));
+            here += len;
             if extents.len() == EXTENTS_PER_TRANSACTION {
                 insert(fs, inode, &mut extents)?;
             }
         }
-    }
+        Ok(())
+    })
+    .inspect_err(|_| give_back(fs, &extents))?;
     insert(fs, inode, &mut extents)?;
     if !keep_size && range.end > inode.meta.lock().size {
         grow(fs, inode, range.end, promise)?;
+    }
+    Ok(())
+}
+
+/// Shows the holes in `range`. Looks at a bounded number of items at a time, since a file may have
+/// more than memory should hold.
+fn for_each_hole(
+    fs: &Filesystem,
+    inode: &Inode,
+    range: &Range<u64>,
+    mut show: impl FnMut(Range<u64>) -> Result<()>,
+) -> Result<()> {
+    let mut here = range.start;
+    while here < range.end {
+        let rest = here..range.end;
+        let records = records_in(&fs.ctx, &inode.root, inode.objectid, &rest, LOOKED_AT_MAX)?;
+        let upto = match records.last() {
+            Some(last) if records.len() == LOOKED_AT_MAX => last.file.end.min(range.end),
+            _ => range.end,
+        };
+        for segment in segments_in(&fs.ctx, &inode.root, inode.objectid, &(here..upto))? {
+            if segment.source == Source::Hole {
+                show(segment.file)?;
+            }
+        }
+        here = upto;
     }
     Ok(())
 }
@@ -179,6 +204,7 @@ fn leave_inline(fs: &Filesystem, inode: &Arc<Inode>, promise: Promise) -> Result
         parts: Vec::new(),
     };
     span.load(0)?;
+    promise.want_for(fs, inode, &span.parts)?;
     gather(
         fs,
         inode,
@@ -190,7 +216,7 @@ fn leave_inline(fs: &Filesystem, inode: &Arc<Inode>, promise: Promise) -> Result
 
 /// Makes `range` read as zeros and gives its whole sectors back.
 fn punch(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<()> {
-    let room = PunchRoom::reserve(fs, inode)?;
+    let room = PunchRoom::reserve(fs, inode, range)?;
     let _one = inode.data.flush.lock();
     flush_locked(fs, inode)?;
     punch_flushed(fs, inode, range, room)
@@ -206,8 +232,8 @@ pub(super) struct PunchRoom {
 
 impl PunchRoom {
     /// As for `Space::reserve_metadata`: the caller holds no lock that a commit needs.
-    pub(super) fn reserve(fs: &Filesystem, inode: &Arc<Inode>) -> Result<Self> {
-        let edges = promise_sectors(fs, inode, 2)?;
+    pub(super) fn reserve(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<Self> {
+        let edges = promise_edges(fs, inode, &[range.start, range.end])?;
         let ticket = fs.prepare_dirty_freeing(inode)?;
         let bytes = fs.ctx.space.item_bytes(tail_items());
         let size = (ticket, fs.ctx.space.reserve_metadata(bytes, Steal::Yes)?);
@@ -320,6 +346,7 @@ fn zero_edges(
         }
     }
     let parts = std::mem::take(&mut span.parts);
+    promise.want_for(fs, inode, &parts)?;
     let parts = parts
         .iter()
         .chain(&zeros)

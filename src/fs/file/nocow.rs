@@ -171,6 +171,15 @@ fn is_exclusive(
 /// place.
 pub(super) fn owns_range(fs: &Filesystem, inode: &Inode, range: &Range<u64>) -> Result<bool> {
     let _still = inode.data.flush.lock();
+    owns_range_locked(fs, inode, range)
+}
+
+/// As [`owns_range`], for who holds the inode's `flush`.
+pub(super) fn owns_range_locked(
+    fs: &Filesystem,
+    inode: &Inode,
+    range: &Range<u64>,
+) -> Result<bool> {
     let parts = places_of(fs, inode, range)?;
     Ok(parts.iter().all(|part| part.place != Place::Anew))
 }

@@ -10,7 +10,7 @@ use super::extent_edit::ExtentEdit;
 use super::extents::{Body, extent_key, records_in};
 use super::flush::count_bytes;
 use super::shrink::{items_at_once, next_tail, tail_items};
-use super::write::{FILE_SIZE_MAX, Promise, Span, gather, promise_sectors};
+use super::write::{FILE_SIZE_MAX, Promise, Span, gather, promise_edges};
 use crate::allocator::{MetaReservation, Steal};
 use crate::error::{Error, Result};
 use crate::fs::DirtyTicket;
@@ -37,7 +37,7 @@ pub fn truncate(fs: &Filesystem, inode: &Arc<Inode>, size: u64) -> Result<()> {
             Some(promise) => return grow(fs, inode, size, promise),
             None => drop(one),
         }
-        promise = Some(promise_sectors(fs, inode, 2)?);
+        promise = Some(promise_growth(fs, inode)?);
     }
 }
 
@@ -51,6 +51,12 @@ fn is_done(inode: &Inode, size: u64) -> bool {
         (sizes == (0, 0, 0, 0), size == meta.size && !beyond)
     };
     is_same || is_empty && inode.data.state.lock().dirty.is_empty()
+}
+
+/// What [`grow`] takes before `flush` is locked: the sector with the old end may have to change.
+pub(super) fn promise_growth(fs: &Filesystem, inode: &Arc<Inode>) -> Result<Promise> {
+    let size = inode.meta.lock().size;
+    promise_edges(fs, inode, &[size])
 }
 
 /// The caller holds `flush`.
@@ -77,6 +83,7 @@ pub(super) fn grow(fs: &Filesystem, inode: &Arc<Inode>, size: u64, promise: Prom
     // Everything behind the old end changes, its own sector too.
     span.settle_old_end(u64::MAX, u64::MAX)?;
     let parts = span.parts;
+    promise.want_for(fs, inode, &parts)?;
     gather(
         fs,
         inode,

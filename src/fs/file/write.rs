@@ -44,7 +44,8 @@ pub fn write(fs: &Filesystem, inode: &Arc<Inode>, offset: u64, data: &[u8]) -> R
     let sectorsize = u64::from(fs.ctx.sectorsize);
     let touched =
         round_down(offset, sectorsize)..round_up(end, sectorsize).ok_or(Error::FileTooBig)?;
-    let promise = promise(fs, inode, &touched)?;
+    let bytes = touched.end - touched.start;
+    let promise = promise(fs, inode, bytes, std::slice::from_ref(&touched))?;
     let _alone = inode.content.write();
     let (size, flags) = {
         let meta = inode.meta.lock();
@@ -92,19 +93,29 @@ pub(super) fn gather<'a>(
     fs.delayed_data.enter(inode, &mut state);
 }
 
-/// Promises space for a few sectors that an operation may have to bring into memory. Before
-/// the inode's `flush` is locked: it may flush.
-pub(super) fn promise_sectors(
-    fs: &Filesystem,
-    inode: &Arc<Inode>,
-    sectors: u64,
-) -> Result<Promise> {
-    promise(fs, inode, &(0..sectors * u64::from(fs.ctx.sectorsize)))
+/// Promises space for the sectors that an operation may have to bring into memory: those that hold
+/// one of `edges`, the first bytes that change. Before the inode's `flush` is locked: it may
+/// flush.
+pub(super) fn promise_edges(fs: &Filesystem, inode: &Arc<Inode>, edges: &[u64]) -> Result<Promise> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let sectors: Vec<Range<u64>> = edges
+        .iter()
+        .filter(|&edge| edge % sectorsize != 0)
+        .map(|edge| round_down(*edge, sectorsize))
+        .map(|start| start..start.saturating_add(sectorsize))
+        .collect();
+    promise(fs, inode, sectors.len() as u64 * sectorsize, &sectors)
 }
 
-/// Promises space for `range` and two more sectors (the old last one and an inline extent).
-fn promise(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<Promise> {
-    let bytes = range.end - range.start + 2 * u64::from(fs.ctx.sectorsize);
+/// Promises space for `bytes` and two more sectors (the old last one and an inline extent). Where
+/// there is none, only what lies in space of the file's own, as all of `places`, needs none.
+fn promise(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    bytes: u64,
+    places: &[Range<u64>],
+) -> Result<Promise> {
+    let bytes = bytes + 2 * u64::from(fs.ctx.sectorsize);
     match promise_now(fs, inode, bytes) {
         Err(Error::NoSpace) => {}
         other => return other,
@@ -115,15 +126,36 @@ fn promise(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>) -> Result<Pr
         // Another inode's failure is that inode's to tell.
         log::error!("writing back to find space: {error}");
     }
-    match try_promise(fs, inode, bytes) {
-        Err(Error::NoSpace) if nocow::owns_range(fs, inode, range)? => {
-            let items = fs.ctx.space.item_bytes(ITEMS_FIRST);
-            Ok(Promise {
-                data: None,
-                items: fs.ctx.space.reserve_metadata(items, Steal::No)?,
-            })
+    let refused = match try_promise(fs, inode, bytes) {
+        Err(Error::NoSpace) => Error::NoSpace,
+        other => return other,
+    };
+    for place in places {
+        if !nocow::owns_range(fs, inode, place)? {
+            return Err(refused);
         }
-        other => other,
+    }
+    let items = fs.ctx.space.item_bytes(ITEMS_FIRST);
+    Ok(Promise {
+        data: None,
+        items: fs.ctx.space.reserve_metadata(items, Steal::No)?,
+    })
+}
+
+impl Promise {
+    /// `NoSpace` if nothing was promised to `parts` because others were thought to change. The caller
+    /// holds the inode's `flush`.
+    pub fn want_for(&self, fs: &Filesystem, inode: &Inode, parts: &[(u64, Vec<u8>)]) -> Result<()> {
+        if self.data.is_some() {
+            return Ok(());
+        }
+        for (start, bytes) in parts {
+            let range = *start..start.saturating_add(bytes.len() as u64);
+            if !nocow::owns_range_locked(fs, inode, &range)? {
+                return Err(Error::NoSpace);
+            }
+        }
+        Ok(())
     }
 }
 

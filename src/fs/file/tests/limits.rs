@@ -204,3 +204,66 @@ fn truncation_to_the_same_size_gives_back_what_lies_behind() {
     drop(fs);
     check(&device);
 }
+
+/// Takes all data space.
+fn fill(fs: &Filesystem, node: NodeId) -> u64 {
+    let bytes = vec![9; 1 << 20];
+    let mut size = 0;
+    for step in [1 << 20, 1 << 16, 4096] {
+        loop {
+            match write(fs, node, size, &bytes[..step]) {
+                Ok(()) => size += step as u64,
+                Err(Error::NoSpace) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    size
+}
+
+/// Whole sectors need no space to be let go, nor do sizes, nor space that is there already: room for
+/// two sectors was asked for all the same.
+#[test]
+fn a_full_filesystem_is_punched_and_grown() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "full");
+    let size = fill(&fs, node);
+    fs.fallocate(node, 0, 0, size).unwrap();
+    truncate(&fs, node, size + 8192).unwrap();
+    fs.fallocate(node, PUNCH, 0, size).unwrap();
+    fs.sync().unwrap();
+    let again = create(&fs, "again");
+    write(&fs, again, 0, &pattern(1, 1 << 20)).unwrap();
+    assert!(content(&fs, node) == vec![0; size as usize + 8192]);
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+/// A file that begins with preallocated space was thought to own all of its sectors. So the zeros
+/// behind its old end were accepted, found no room when they were written back, and what a
+/// truncation had cut off was there again.
+#[test]
+fn what_was_cut_off_stays_away_on_a_full_filesystem() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "f");
+    fs.fallocate(node, 0, 0, 8192).unwrap();
+    write(&fs, node, 8192, &[7; 8192]).unwrap();
+    fs.sync().unwrap();
+    fill(&fs, create(&fs, "full"));
+    fs.sync().unwrap();
+    truncate(&fs, node, 8192 + 5000).unwrap();
+    let grown = truncate(&fs, node, 1 << 20);
+    assert!(matches!(grown, Ok(()) | Err(Error::NoSpace)), "{grown:?}");
+    fs.sync().expect("what was accepted is written");
+    let mut expected = [&[0; 8192][..], &[7; 5000]].concat();
+    if grown.is_ok() {
+        expected.resize(1 << 20, 0);
+    }
+    assert!(content(&fs, node) == expected);
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}

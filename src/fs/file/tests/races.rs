@@ -101,13 +101,14 @@ fn a_punch_that_fails_half_way_leaves_a_file_that_grew_its_size() {
         let fs = mount(&device);
         let node = look_up(&fs, "f");
         let inode = fs.inode(node).unwrap();
-        let room = PunchRoom::reserve(&fs, &inode).unwrap();
+        let range = 4096..32 << 20;
+        let room = PunchRoom::reserve(&fs, &inode, &range).unwrap();
         let done = {
             let _one = inode.data.flush.lock();
             // As one that comes after the punch's own flush.
             write(&fs, node, FAR, &[7; 4096]).unwrap();
             (failing..failing + 200).for_each(|nth| device.plan(Fault::FailRead(nth)));
-            punch_flushed(&fs, &inode, &(4096..32 << 20), room)
+            punch_flushed(&fs, &inode, &range, room)
         };
         device.heal();
         if fs.read_only_reason().is_some() {
