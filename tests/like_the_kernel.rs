@@ -150,6 +150,9 @@ fn extended_attributes_have_the_same_limits() {
         v=$(printf 'v%.0s' $(seq 15000)); say setfattr -n user.big -v "$v" f
         say setfattr -n user.big -v "$v$v" f
         say setfattr -x user.none f; say setfattr -x user.a f
+        say setfattr -x btrfs.compression f; say setfattr -n btrfs.compression f
+        say setfattr -n btrfs.compression -v zlib d; say setfattr -x btrfs.compression d
+        say setfattr -x btrfs.compression d
         say setfattr -n security.thing -v 1 f
         say setfattr -n system.thing -v 1 f
         for n in $(seq 100); do setfattr -n user.many-$n -v "value-$n" d; done

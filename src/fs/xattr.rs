@@ -308,10 +308,7 @@ impl Filesystem {
         inode.want_mutable()?;
         let name = change.name;
         // ACLs come and go without being asked whether they were there.
-        let special = matches!(
-            name,
-            acl::ACCESS_NAME | acl::DEFAULT_NAME | COMPRESSION_NAME
-        );
+        let special = matches!(name, acl::ACCESS_NAME | acl::DEFAULT_NAME);
         let old = read(&self.ctx, inode, name)?;
         match mode {
             XattrMode::Create if old.is_some() => return Err(Error::Exists),
