@@ -9,7 +9,7 @@ use super::roots::{Root, RootNode};
 use crate::allocator::TreeSpace;
 use crate::error::{Error, Result};
 use crate::extent_buffer::{EbRef, WriteGuard};
-use crate::ondisk::check::{Expect, owner_fits};
+use crate::ondisk::check::Expect;
 use crate::ondisk::ids::CHUNK_TREE_OBJECTID;
 use crate::ondisk::key::Key;
 use crate::ondisk::tree_block::{self, HEADER_FLAG_RELOC, header, node};
@@ -57,10 +57,7 @@ pub(super) fn check_child(expect: &Expect, block: &[u8]) -> Result<()> {
         .is_some_and(|generation| generation.get() != head.generation.get())
     {
         "another generation"
-    } else if expect
-        .owner
-        .is_some_and(|owner| !owner_fits(head.owner.get(), owner))
-    {
+    } else if !expect.fits_owner(head.owner.get()) {
         "another owner"
     } else if expect.first_key.is_some() && head.nritems.get() == 0 {
         "no items"
@@ -185,8 +182,9 @@ impl TreeContext {
     ///
     /// The caller holds a lock, so nothing may be waited for that isn't below it: a pointer that
     /// lies may lead back to a block that the caller, or someone who waits for the caller, holds.
-    /// A block's level and generation are therefore compared before its lock is asked for, and
-    /// as levels only go down, no circle of waiting can close.
+    /// A block's level, generation and owner are therefore compared before its lock is asked for:
+    /// levels only go down, and an edit of one tree that looks something up in another can't meet
+    /// its own blocks there, so no circle of waiting can close.
     pub(super) fn look(&self, expect: &Expect) -> Found {
         match self.cache.find(expect.at) {
             Some(eb) if !eb.is_uptodate() => Found::Missing,
@@ -198,6 +196,7 @@ impl TreeContext {
             {
                 Found::Another
             }
+            Some(eb) if !expect.fits_owner(eb.owner()) => Found::Another,
             Some(eb) => Found::Ready(eb),
             None => Found::Missing,
         }
@@ -211,7 +210,7 @@ impl TreeContext {
             Found::Another => Err(Error::corrupt_block(
                 expect.at,
                 None,
-                "has another level or generation than its parent says",
+                "has another level, generation or owner than its parent says",
             )),
         }
     }

@@ -54,6 +54,13 @@ impl EbRef {
         self.slot.level()
     }
 
+    /// The tree that the block was made for, as of just now; only meaningful when
+    /// [`Self::is_uptodate`].
+    #[inline]
+    pub fn owner(&self) -> u64 {
+        self.slot.owner()
+    }
+
     /// Whether the bytes are the block's.
     #[inline]
     pub fn is_uptodate(&self) -> bool {

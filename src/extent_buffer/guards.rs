@@ -150,9 +150,8 @@ impl WriteGuard {
 
     /// Publishes the bytes as the block's.
     pub(super) fn set_uptodate(&mut self) {
-        let (generation, level) = (self.header().generation.get(), self.header().level);
         let slot = self.eb.slot();
-        slot.set_header(generation, level);
+        slot.set_header(self.header());
         // A full barrier: pairs with the Acquire of is_uptodate.
         slot.life.test_and_set(UPTODATE);
     }

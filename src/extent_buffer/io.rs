@@ -18,7 +18,7 @@ use crate::units::{Generation, Logical};
 impl Cache {
     /// The buffer of a block, up to date and as expected; reads the block if need be.
     ///
-    /// Generation and level are checked whether or not the cache had the block; the rest is
+    /// Generation, level and owner are checked whether or not the cache had the block; the rest is
     /// checked when it is read. The caller makes sure that the block isn't freed meanwhile (it
     /// holds the lock of the block's parent), or ignores an error (readahead).
     #[inline]
@@ -142,4 +142,5 @@ fn is_expected(eb: &EbRef, expect: &Expect) -> bool {
         .generation
         .is_none_or(|expected| expected == eb.generation())
         && expect.level.is_none_or(|expected| expected == eb.level())
+        && expect.fits_owner(eb.owner())
 }

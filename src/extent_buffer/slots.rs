@@ -11,6 +11,7 @@ use super::cache::Inner;
 use super::index::SlotId;
 use super::lifetime::Lifetime;
 use super::protocol::{Kind, Protocol};
+use crate::ondisk::tree_block::Header;
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{LazyLock, Mutex, OnceLock, RwLock, Weak, unmodelled};
 
@@ -57,9 +58,10 @@ pub struct Slot {
     /// The cache's number; 0 in the pool.
     cache: AtomicU32,
     kind: AtomicU8,
-    /// The block's level and generation, as its header says, readable without its lock.
+    /// The block's level, generation and tree, as its header says, readable without its lock.
     level: AtomicU8,
     generation: AtomicU64,
+    owner: AtomicU64,
     /// For the last drop, which must reach the cache, and may come after it is gone.
     home: Mutex<Weak<Inner>>,
     /// The block. Empty while the slot is in the pool.
@@ -75,6 +77,7 @@ impl Slot {
             kind: AtomicU8::new(Kind::BUILD as u8),
             level: AtomicU8::new(0),
             generation: AtomicU64::new(0),
+            owner: AtomicU64::new(0),
             home: Mutex::new(Weak::new()),
             bytes: RwLock::new(Box::default()),
         }
@@ -132,10 +135,18 @@ impl Slot {
         self.level.load(Ordering::Relaxed)
     }
 
+    /// The tree in the block's header, once UPTODATE.
+    #[inline]
+    pub fn owner(&self) -> u64 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
     /// Remembers what the header says; the caller holds the block's write lock.
-    pub fn set_header(&self, generation: u64, level: u8) {
-        self.generation.store(generation, Ordering::Relaxed);
-        self.level.store(level, Ordering::Relaxed);
+    pub fn set_header(&self, header: &Header) {
+        self.generation
+            .store(header.generation.get(), Ordering::Relaxed);
+        self.level.store(header.level, Ordering::Relaxed);
+        self.owner.store(header.owner.get(), Ordering::Relaxed);
     }
 
     /// The cache, unless it is gone.

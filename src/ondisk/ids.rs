@@ -70,6 +70,11 @@ pub const fn is_fs_tree(objectid: u64) -> bool {
     objectid == FS_TREE_OBJECTID || objectid == DATA_RELOC_TREE_OBJECTID || is_subvolume(objectid)
 }
 
+/// Whether a tree can share blocks with others: the top level, subvolumes, snapshots.
+pub const fn is_shared(objectid: u64) -> bool {
+    objectid == FS_TREE_OBJECTID || is_subvolume(objectid)
+}
+
 /// Whether a number is in the range that subvolumes made by users have.
 pub const fn is_subvolume(objectid: u64) -> bool {
     // As signed numbers, the way the reserved ids at the top are negative.

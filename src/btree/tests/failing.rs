@@ -5,12 +5,15 @@ use super::bench::Bench;
 use crate::btree::TreeContext;
 use crate::error::{Error, Result};
 use crate::extent_buffer::Kind;
-use crate::ondisk::key::Key;
+use crate::ondisk::ids::EXTENT_TREE_OBJECTID;
+use crate::ondisk::key::{Key, kind};
 use crate::ondisk::tree_block::{self, header, header_mut, node};
 use crate::sync::atomic::Ordering;
+use crate::sync::{mpsc, thread};
 use crate::units::{Generation, KIB, Logical};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn key(id: u64) -> Key {
     Key::new(id, 253, 0)
@@ -134,6 +137,81 @@ proptest! {
         }
         prop_assert!(harmless || found_out > 0);
     }
+}
+
+/// An fs tree that leads into the extent tree: a copy of that block looks up its references there,
+/// and would wait for the block that it holds itself.
+#[test]
+fn a_pointer_from_an_fs_tree_into_the_extent_tree_is_found_out() {
+    let bench = filled(60);
+    let (top, extents) = (
+        bench.root(5).node(),
+        bench.root(EXTENT_TREE_OBJECTID).node(),
+    );
+    assert_eq!(
+        (top.level, extents.level),
+        (1, 0),
+        "the shape that is meant"
+    );
+    let mut blocks = bench.disk.blocks.lock();
+    let foreign = tree_block::key(&blocks[&extents.bytenr], 0);
+    let block = blocks.get_mut(&top.bytenr).unwrap();
+    let last = tree_block::nritems(block) - 1;
+    node::set_ptr(block, last, extents.bytenr, extents.generation);
+    node::set_key(block, last, &foreign);
+    drop(blocks);
+    assert_eq!(edit_of_shared(&bench, foreign), Ok(true));
+}
+
+/// The same the other way: where the references of an fs tree's block should be, the extent tree
+/// leads to that very block.
+#[test]
+fn a_pointer_from_the_extent_tree_into_an_fs_tree_is_found_out() {
+    let bench = filled(3000);
+    let (top, extents) = (
+        bench.root(5).node(),
+        bench.root(EXTENT_TREE_OBJECTID).node(),
+    );
+    assert_eq!(
+        (top.level, extents.level),
+        (1, 1),
+        "the shape that is meant"
+    );
+    let mut blocks = bench.disk.blocks.lock();
+    let (leaf, generation) = node::ptr(&blocks[&top.bytenr], 0);
+    let block = blocks.get_mut(&extents.bytenr).unwrap();
+    let item = Key::new(leaf.0, kind::METADATA_ITEM, 0);
+    let slot = tree_block::search(block, &item).unwrap_or_else(|slot| slot - 1);
+    node::set_ptr(block, slot, leaf, generation);
+    drop(blocks);
+    assert_eq!(edit_of_shared(&bench, key(0)), Ok(true));
+}
+
+fn filled(items: u64) -> Bench {
+    let bench = Bench::new(4096, 4000, Kind::BUILD);
+    let (root, trans) = (bench.root(5), bench.join());
+    for id in 0..items {
+        let data = [9; 100];
+        bench.ctx.insert(&trans, &root, &key(id), &data).unwrap();
+    }
+    drop(trans);
+    bench.commit();
+    bench
+}
+
+/// Edits an item of the fs tree, all of which a snapshot might share; whether that was refused for
+/// damage. An error: it waits for something.
+fn edit_of_shared(bench: &Bench, key: Key) -> std::result::Result<bool, mpsc::RecvTimeoutError> {
+    let ctx = bench.after_a_crash();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let root = ctx.roots.get(&ctx, 5).unwrap();
+        root.set_last_snapshot(Generation(1 << 20));
+        let trans = ctx.transactions.join().unwrap();
+        let result = ctx.upsert(&trans, &root, &key, &[1; 24]);
+        let _ = tell.send(matches!(result, Err(Error::Corrupt(_))));
+    });
+    told.recv_timeout(Duration::from_secs(10))
 }
 
 /// Errors are fine, but only those of a damaged tree.

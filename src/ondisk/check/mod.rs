@@ -70,6 +70,15 @@ impl Expect {
             first_key: None,
         }
     }
+
+    /// Whether a block made for tree `owner` can be there. Subvolumes share blocks, also those of
+    /// one that was deleted since; a relocation tree has blocks of the tree that it moves.
+    pub const fn fits_owner(&self, owner: u64) -> bool {
+        match self.owner {
+            None | Some(ids::TREE_RELOC_OBJECTID) => true,
+            Some(wanted) => owner == wanted || (ids::is_shared(wanted) && ids::is_shared(owner)),
+        }
+    }
 }
 
 /// What every check of one image needs.
@@ -208,20 +217,12 @@ fn check_header(ctx: &CheckContext, expect: &Expect, header: &Header) -> Verdict
         );
     }
     let owner = header.owner.get();
-    if let Some(wanted) = expect.owner {
-        ensure!(
-            owner_fits(owner, wanted),
-            "belongs to tree {owner}, but is in tree {wanted}"
-        );
-    }
+    ensure!(
+        expect.fits_owner(owner),
+        "belongs to tree {owner}, but is in tree {}",
+        expect.owner.unwrap_or_default()
+    );
     Ok(())
-}
-
-/// Whether a block of tree `owner` may stand in tree `wanted`. Subvolumes share blocks, also those of
-/// a subvolume that was deleted since; a relocation tree has blocks of the tree that it moves.
-pub fn owner_fits(owner: u64, wanted: u64) -> bool {
-    let can_share = |tree| tree == ids::FS_TREE_OBJECTID || ids::is_subvolume(tree);
-    owner == wanted || wanted == ids::TREE_RELOC_OBJECTID || (can_share(wanted) && can_share(owner))
 }
 
 /// One item in its leaf, with what its checks need.
