@@ -140,7 +140,10 @@ impl<'a> Run<'a> {
             busy.push(eb);
             return result;
         }
+        // Whether it is dirty is final under the lock, and asked before WRITEBACK is tried: who waits
+        // for that flag is woken by the end of a write, and there would be none.
         if block.header().generation.get() > upto.0
+            || !eb.is_dirty()
             || !self.cache.rules().begin_writeback(eb.life())
         {
             return result;

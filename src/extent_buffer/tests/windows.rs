@@ -3,13 +3,18 @@
 use super::disk::*;
 use crate::extent_buffer::Kind;
 use crate::sync::race_point::{Point, RaceHook, Seen, install_hook, remove_hook};
-use crate::sync::thread;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, mpsc, thread};
 use crate::units::{Generation, Logical};
 use std::time::Duration;
 
 const AT: u64 = 1 << 33;
 const G: Generation = Generation(7);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for a thread that isn't held to be done.
+const A_WHILE: Duration = Duration::from_millis(50);
+
+/// The hook is the process's.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Holds the first thread that comes to a point of the block at [`AT`].
 struct Gate {
@@ -58,6 +63,14 @@ impl Gate {
         }
     }
 
+    /// Waits for somebody who may never come.
+    fn expect_somebody(&self) {
+        let mut state = self.state.lock();
+        if !state.came {
+            self.moved.wait_for(&mut state, A_WHILE);
+        }
+    }
+
     fn open(&self) {
         self.state.lock().open = true;
         self.moved.notify_all();
@@ -68,6 +81,7 @@ impl Gate {
 /// took the block for clean, its superblock could be on the disk before the block is.
 #[test]
 fn a_commit_waits_for_a_block_that_another_thread_begins_to_write() {
+    let _alone = ALONE.lock();
     // In one word the two flags change in one step.
     for kind in kinds().into_iter().filter(|it| *it != Kind::PackedWord) {
         let disk = Disk::with_leaves([], 0);
@@ -86,12 +100,39 @@ fn a_commit_waits_for_a_block_that_another_thread_begins_to_write() {
                 );
                 written
             });
-            // Time for a commit that doesn't wait to be done.
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(A_WHILE);
             gate.open();
             assert_eq!(early.join().unwrap(), [Logical(AT)]);
             assert_eq!(commit.join().unwrap(), []);
         });
+        remove_hook();
+    }
+}
+
+/// WRITEBACK of a block that turns out to be clean is no write, and nobody tells of its end: a
+/// commit that waited for it would wait forever.
+#[test]
+fn a_write_out_that_finds_a_block_clean_keeps_nobody_waiting() {
+    let _alone = ALONE.lock();
+    for kind in kinds() {
+        let disk = Disk::with_leaves([], 0);
+        let cache = disk.cache(16, kind);
+        drop(cache.create(Logical(AT), G, 5, 0).unwrap());
+        assert_eq!(cache.write_out(&[Logical(AT)], G).unwrap(), [Logical(AT)]);
+        let gate = Gate::install(Point::WritebackBegins);
+        let (tell, told) = mpsc::channel();
+        let write_out = || {
+            let (cache, tell) = (cache.clone(), tell.clone());
+            thread::spawn(move || tell.send(cache.write_out(&[Logical(AT)], G).unwrap()))
+        };
+        write_out();
+        gate.expect_somebody();
+        write_out();
+        thread::sleep(A_WHILE);
+        gate.open();
+        for _ in 0..2 {
+            assert_eq!(told.recv_timeout(PATIENCE), Ok(Vec::new()), "{kind}");
+        }
         remove_hook();
     }
 }
