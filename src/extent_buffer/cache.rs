@@ -17,7 +17,7 @@ use super::violation::{Broken, Violation};
 use crate::error::{Error, Result};
 use crate::ondisk::Uuid;
 use crate::ondisk::check::CheckContext;
-use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::race_point::Point;
 use crate::sync::{Arc, Condvar, Mutex, RwLock, Weak};
 use crate::units::Logical;
@@ -61,6 +61,8 @@ pub struct Inner {
     pub(super) readahead: Readahead,
     pub(super) live: AtomicUsize,
     pub(super) dirty: AtomicUsize,
+    /// Somebody met a buffer that a broken rule freed, before that was reported.
+    met_a_loss: AtomicBool,
     pub(super) counters: Counters,
     pub(super) writeback_lock: Mutex<()>,
     pub(super) writeback_ended: Condvar,
@@ -111,6 +113,7 @@ impl Cache {
             readahead: Readahead::default(),
             live: AtomicUsize::new(0),
             dirty: AtomicUsize::new(0),
+            met_a_loss: AtomicBool::new(false),
             counters: Counters::default(),
             writeback_lock: Mutex::new(()),
             writeback_ended: Condvar::new(),
@@ -179,10 +182,15 @@ impl Cache {
     /// a write-out that didn't find it has passed over it. To be asked before a superblock points
     /// to what was written.
     pub fn check_whole(&self) -> Result<()> {
-        // Relaxed: counted before the index forgets the block (Release), which is how a
-        // write-out misses it (Acquire).
-        match self.inner.counters.violations.load(Ordering::Relaxed) {
-            0 => Ok(()),
+        // Relaxed: a write-out that missed the block either found it dead in the index and said so
+        // itself, or the index had forgotten it (Release, which it read by Acquire) after the loss
+        // was counted, or had another in its place after whoever put it there had said so.
+        let inner = &self.inner;
+        match (
+            inner.counters.violations.load(Ordering::Relaxed),
+            inner.met_a_loss.load(Ordering::Relaxed),
+        ) {
+            (0, false) => Ok(()),
             _ => Err(Error::Aborted(
                 "a rule of the tree block cache was broken, and contents are lost".into(),
             )),
@@ -290,7 +298,27 @@ impl Inner {
         } else if self.rules().try_get(&slot.life) {
             Occupant::Alive(EbRef::from_count(slot))
         } else {
+            self.note_loss(slot);
             Occupant::Dead
+        }
+    }
+
+    /// A write-out can't find the block at `at`. If that is because its last count was dropped a
+    /// moment ago, its report is still to come.
+    pub(super) fn look_for_loss(&self, at: Logical) {
+        self.index.lookup_locked(at.0, |id| {
+            let slot = slots::get(id);
+            if slot.is_of(self.number, at.0) && self.rules().refs(&slot.life) == 0 {
+                self.note_loss(slot);
+            }
+        });
+    }
+
+    /// Looks at a dead buffer that is in the index, whose lock is held: it stays what it is.
+    fn note_loss(&self, slot: &Slot) {
+        if slot.life.has(UNDER_IO) {
+            // Relaxed: see `Cache::check_whole`.
+            self.met_a_loss.store(true, Ordering::Relaxed);
         }
     }
 
@@ -311,7 +339,8 @@ impl Inner {
         slot.life.note(super::events::Event::Freed);
         if broken {
             // Before the index forgets it: a write-out that misses the block finds the rule
-            // broken afterwards (`Cache::check_whole`), and no superblock points to it.
+            // broken afterwards (`Cache::check_whole`), and no superblock points to it. One that
+            // comes before this line meets a dead buffer (`look_for_loss`).
             self.report(slot, Broken::FreedUnderIo);
         }
         if self.index.remove(bytenr, slot.id()) {

@@ -119,6 +119,22 @@ impl Index {
         None
     }
 
+    /// Offers every slot that may be of `bytenr` to `look`, with the lock held without which none of
+    /// them leaves the index: what is dead stays what it was.
+    #[cfg(not(btrfuse_model))]
+    pub fn lookup_locked(&self, bytenr: u64, mut look: impl FnMut(SlotId)) {
+        let home = self.home(bytenr);
+        let _shard = self.shard(home).lock();
+        for bucket in self.buckets[home.bucket].chain() {
+            for entry in &bucket.entries {
+                // Relaxed: entries change under the shard's lock only.
+                if let Some(there) = home.slot(entry.load(Ordering::Relaxed)) {
+                    look(there);
+                }
+            }
+        }
+    }
+
     /// Publishes `id` for `bytenr`, unless another slot stands for it already: then that one is
     /// returned as `judge` took it. A dead one is replaced, and the answer is `true`.
     pub fn insert<R>(

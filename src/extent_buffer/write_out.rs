@@ -75,7 +75,10 @@ impl Inner {
         let mut busy = Vec::new();
         let mut run = Run::new(self);
         for &at in sorted {
-            let Some(eb) = self.find(at) else { continue };
+            let Some(eb) = self.find(at) else {
+                self.look_for_loss(at);
+                continue;
+            };
             if !run.takes(at) {
                 result = result.and(run.write());
             }
