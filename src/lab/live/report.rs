@@ -76,7 +76,8 @@ pub struct Report {
 /// `(time, was it broken then)` of each run, to the share that survives.
 pub fn survival(times: &[(f64, bool)]) -> Vec<Point> {
     let mut times = times.to_vec();
-    times.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Who was seen until the same moment was still there when the other broke.
+    times.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
     let mut surviving = 1.0;
     let mut points = vec![Point { at: 0.0, surviving }];
     for (n, (at, broken)) in times.iter().enumerate() {
@@ -321,6 +322,11 @@ mod tests {
         let shares: Vec<f64> = points.iter().map(|point| point.surviving).collect();
         assert_eq!(shares, [1.0, 0.75, 0.375]);
         assert_eq!(median(&points), Some(3.0));
+        // One broke when the other's work was over: half of two, whoever comes first in the list.
+        for order in [[true, false], [false, true]] {
+            let points = survival(&order.map(|broken| (5.0, broken)));
+            assert_eq!(points.last().map(|point| point.surviving), Some(0.5));
+        }
         assert_eq!(
             median(&survival(&[(1.0, true), (9.0, false), (9.0, false)])),
             None
