@@ -20,8 +20,13 @@ pub struct Subject {
 impl Subject {
     /// Whether broken rules are what is to be shown, and no failure of the command.
     pub fn may_break(&self) -> bool {
-        matches!(self.name.as_str(), "unfixed" | "handshake" | "fixed")
+        may_break(&self.name)
     }
+}
+
+/// [`Subject::may_break`] of the subject with this name.
+pub fn may_break(name: &str) -> bool {
+    matches!(name, "unfixed" | "handshake" | "fixed")
 }
 
 /// A whole comparison.

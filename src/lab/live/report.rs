@@ -1,7 +1,7 @@
 //! What a comparison says: sums, the time to the first broken rule, what it cost.
 
 use super::judges::Lost;
-use super::plan::Plan;
+use super::plan::{self, Plan};
 use super::run::Run;
 use crate::lab::workload::judge::Loss;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,30 @@ pub struct Row {
     pub lost: BTreeMap<Loss, Lost>,
     /// Wrong answers and deaths that no broken rule explains.
     pub wrong: usize,
+}
+
+impl Row {
+    /// What must not come of this subject's runs, if anything did. Some may break rules; but then
+    /// the mount turns read-only at once, and what was durable is whole.
+    pub fn failure(&self) -> Option<String> {
+        let may_break = plan::may_break(&self.subject);
+        let promised: u64 = self.lost.values().map(|lost| lost.promised).sum();
+        let names: u64 = self.lost.values().map(|lost| lost.names).sum();
+        let explained = may_break && self.violations > 0;
+        Some(if self.violations > 0 && !may_break {
+            format!("{} of {} runs broke a rule", self.violations, self.runs)
+        } else if self.images_damaged > 0 {
+            format!("{} of {} images damaged", self.images_damaged, self.runs)
+        } else if promised > 0 {
+            format!("{promised} names lost that were durable")
+        } else if self.wrong > 0 && !explained {
+            format!("{} wrong answers, deaths or bad ends", self.wrong)
+        } else if names > 0 && !explained {
+            format!("{names} names lost")
+        } else {
+            return None;
+        })
+    }
 }
 
 /// The whole.
@@ -191,16 +215,17 @@ impl Report {
         }
     }
 
-    /// Subjects that must hold and didn't, in words.
+    /// Subjects that must hold and didn't, in words; and whoever lost what was durable.
     pub fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for run in &self.runs {
             let subject = self.plan.subjects.iter().find(|s| s.name == run.subject);
-            if subject.is_some_and(|subject| subject.may_break()) && run.violation.is_some() {
+            let may_break = subject.is_some_and(|subject| subject.may_break());
+            if may_break && run.violation.is_some() && !run.lost_what_was_durable() {
                 continue;
             }
             let (name, seed) = (&run.subject, run.seed);
-            if let Some(broken) = &run.violation {
+            if let Some(broken) = run.violation.as_ref().filter(|_| !may_break) {
                 failures.push(format!("{name}, seed {seed}: {}", broken.what));
             } else if run.is_wrong() {
                 failures.push(format!("{name}, seed {seed}: {}", first_wrong(run)));

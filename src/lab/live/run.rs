@@ -60,13 +60,14 @@ pub struct Broken {
 impl Run {
     /// Something is wrong that no violation explains.
     pub fn is_wrong(&self) -> bool {
-        let promised = self.judgement.losses.values().any(|lost| lost.promised > 0);
         let lost = self.violation.is_none() && !self.judgement.losses.is_empty();
-        !self.wrong.is_empty()
-            || self.daemon.is_some()
-            || !self.judgement.is_sound()
-            || promised
-            || lost
+        !self.wrong.is_empty() || self.daemon.is_some() || self.lost_what_was_durable() || lost
+    }
+
+    /// The image is damaged, or lacks what a sync had promised: no broken rule may do that.
+    pub fn lost_what_was_durable(&self) -> bool {
+        let promised = self.judgement.losses.values().any(|lost| lost.promised > 0);
+        !self.judgement.is_sound() || promised
     }
 }
 

@@ -353,7 +353,14 @@ fn live(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
         return Cell::silent(State::NotRun, "live mounts were left out");
     };
     let words = format!("{} / {} runs", row.violations, row.runs);
-    let may_break = matches!(kind, Kind::Unfixed | Kind::Handshake);
-    let as_expected = may_break || (row.violations == 0 && row.wrong == 0);
+    let (words, as_expected) = match row.failure() {
+        None => (words, true),
+        Some(failure) => (format!("{words}; {failure}"), false),
+    };
     Cell::judged(row.violations > 0, words, as_expected)
+}
+
+/// Whether a comparison on mounts has cells in the table.
+pub fn has_cells(live: &super::evidence::Live) -> bool {
+    Play::all().any(|play| widened(play).is_ok_and(|point| live.widens(point)))
 }

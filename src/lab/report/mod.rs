@@ -22,6 +22,7 @@ pub mod text;
 mod tests;
 
 use super::cost::Costs;
+use super::explore::Exploration;
 use super::lanes::Lanes;
 use super::live::report::Row;
 use doubts::Doubt;
@@ -38,7 +39,9 @@ pub struct Report {
     pub protocols: Vec<String>,
     /// A table an engine.
     pub tables: Vec<Table>,
-    /// Verdicts that aren't the registry's, in words.
+    /// Verdicts that aren't the registry's, in words, and what else must not be: a planted mutant
+    /// that survives, a lock section that isn't in the program, a failure on mounts that no table
+    /// has.
     pub surprises: Vec<String>,
     /// The race of 2015 on the real tree, and failing schedules.
     pub lanes: Vec<Lanes>,
@@ -63,7 +66,8 @@ impl Report {
     /// Puts together what the engines found.
     pub fn new(evidence: &Evidence) -> Self {
         let tables = matrix::tables(evidence);
-        let surprises = tables.iter().flat_map(Table::surprises).collect();
+        let mut surprises: Vec<String> = tables.iter().flat_map(Table::surprises).collect();
+        surprises.extend(others(evidence));
         let live = evidence.live.iter().map(|live| Live {
             title: live.title(),
             rows: live.rows.clone(),
@@ -79,6 +83,27 @@ impl Report {
             tables,
         }
     }
+}
+
+/// Surprises that no table has.
+fn others(evidence: &Evidence) -> Vec<String> {
+    let survives = |(name, found): &(&str, Exploration)| {
+        (found.total().failing == 0).then(|| format!("explore: the planted mutant {name} survives"))
+    };
+    let mut out: Vec<String> = evidence.mutants.iter().filter_map(survives).collect();
+    if let Some(Ok(section)) = &evidence.section
+        && !section.is_there()
+    {
+        let program = &section.program;
+        out.push(format!("machine code: no whole lock section in {program}"));
+    }
+    for live in evidence.live.iter().filter(|live| !matrix::has_cells(live)) {
+        out.extend(live.rows.iter().filter_map(|row| {
+            let (title, name, failure) = (live.title(), &row.subject, row.failure()?);
+            Some(format!("live mounts, {title}: {name}: {failure}"))
+        }));
+    }
+    out
 }
 
 /// A number as people read it: 1,165,466.

@@ -1,11 +1,12 @@
 //! The report: no cell without a word, the same facts in each form, nothing from outside.
 
-use super::evidence::Evidence;
-use super::matrix::{State, Table, protocols};
+use super::evidence::{Evidence, Live, LivePlan};
+use super::matrix::{State, protocols};
 use super::schedules::Schedules;
 use super::{Report, page, text};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::scenarios::Play;
+use crate::lab::live::report::Row;
 use crate::lab::machine_code::Section;
 use crate::sync::LazyLock;
 
@@ -107,6 +108,43 @@ fn a_verdict_that_the_registry_does_not_expect_is_a_surprise() {
     assert!(report.surprises[0].contains("A under owned"));
     assert!(page::html(&report).contains("[✗ 1 / "));
     assert!(text::text(&report).contains("NOT AS EXPECTED"));
+}
+
+/// Neither has a cell in a table.
+#[test]
+fn a_mutant_that_survives_and_a_mount_that_breaks_are_surprises_too() {
+    let mut evidence = Evidence::default();
+    evidence.explore();
+    for counts in &mut evidence.mutants[0].1.by_preemptions {
+        counts.failing = 0;
+    }
+    let row = |subject: &str, violations, images_damaged| Row {
+        subject: subject.into(),
+        runs: 3,
+        violations,
+        images_damaged,
+        ..Row::default()
+    };
+    evidence.live.push(Live {
+        plan: LivePlan {
+            delays: Vec::new(),
+            processes: 8,
+            cache_bytes: 1 << 20,
+            nodesize: 4096,
+        },
+        rows: vec![
+            row("unfixed", 2, 0),
+            row("handshake", 2, 1),
+            row("owned", 1, 0),
+            row("packed-word", 0, 0),
+        ],
+    });
+    let surprises = Report::new(&evidence).surprises;
+    let expected = ["survives", "handshake: 1 of 3 images", "owned: 1 of 3 runs"];
+    assert_eq!(surprises.len(), expected.len(), "{surprises:?}");
+    for (words, expected) in surprises.iter().zip(expected) {
+        assert!(words.contains(expected), "{words}");
+    }
 }
 
 #[test]
