@@ -1,6 +1,7 @@
 //! The last things that happened to a buffer, for the report of a violation.
 //!
-//! Owns: a small ring a buffer, in lab builds only; elsewhere it is empty and costs nothing.
+//! Owns: a small ring a buffer. Lab builds note every event; others leave out those of each lookup and
+//! each drop ([`Event::is_hot`]), which people shouldn't pay for; models have no ring.
 //! Invariant: noting is two relaxed atomic accesses and never a lock, so that it doesn't close
 //! the windows that the lab looks into. A reader may see an event that is being overwritten.
 
@@ -23,6 +24,11 @@ macro_rules! events {
             /// What the thread did, and in which role.
             pub const fn words(self) -> &'static str {
                 match self { $(Self::$variant => $words,)* }
+            }
+
+            /// Whether it happens in every lookup or drop.
+            pub const fn is_hot(self) -> bool {
+                matches!(self, Self::Found | Self::TreeRefThere | Self::Dropped)
             }
         }
     };
@@ -98,11 +104,28 @@ impl fmt::Display for Noted {
 
 pub use ring::Events;
 
-#[cfg(not(all(feature = "race-lab", not(btrfuse_model))))]
+/// Who holds the buffer by what the ring still knows: threads that found or made it more often than
+/// they dropped it. Only lab builds note enough for that.
+pub fn holders(events: &[Noted]) -> Vec<String> {
+    let mut counts = std::collections::BTreeMap::new();
+    for noted in events {
+        let count: &mut i32 = counts.entry(noted.thread).or_default();
+        match noted.event {
+            Event::Begin | Event::Found => *count += 1,
+            Event::Dropped => *count -= 1,
+            _ => {}
+        }
+    }
+    let held = counts.into_iter().filter(|(_, count)| *count > 0);
+    held.map(|(thread, count)| format!("{} ({count})", ring::thread_label(thread)))
+        .collect()
+}
+
+#[cfg(any(btrfuse_model, btrfuse_shuttle))]
 mod ring {
     use super::{Event, Noted};
 
-    /// Nothing: this build remembers no events.
+    /// Nothing: a model is what it is without memory.
     #[derive(Debug)]
     pub struct Events;
 
@@ -130,14 +153,14 @@ mod ring {
     }
 }
 
-#[cfg(all(feature = "race-lab", not(btrfuse_model)))]
+#[cfg(not(any(btrfuse_model, btrfuse_shuttle)))]
 mod ring {
     use super::{Event, Flags, Noted};
     use crate::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
     use crate::sync::{LazyLock, Mutex};
     use std::time::Instant;
 
-    const EVENTS_MAX: usize = 24;
+    const EVENTS_MAX: usize = if cfg!(feature = "race-lab") { 24 } else { 8 };
 
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     static NEXT_THREAD: AtomicU16 = AtomicU16::new(1);

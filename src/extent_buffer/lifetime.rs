@@ -346,9 +346,14 @@ impl Lifetime {
         race_point(point, || self.seen());
     }
 
-    /// Remembers what just happened, and tells the lab, in lab builds.
+    /// Remembers what just happened, as far as this build does, and tells the lab.
     #[inline(always)]
     pub fn note(&self, _event: Event) {
+        #[cfg(not(any(feature = "race-lab", btrfuse_model, btrfuse_shuttle)))]
+        if !_event.is_hot() {
+            let seen = self.seen();
+            self.events.note(_event, seen.refs, seen.flags);
+        }
         #[cfg(all(feature = "race-lab", not(btrfuse_model)))]
         if self.refs.is_cell() {
             turn::remark(_event.words());

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::events::Noted;
+use super::events::{Noted, holders};
 use super::flags::Flags;
 use super::slots::Slot;
 use crate::sync::thread;
@@ -31,6 +31,8 @@ pub struct Violation {
     pub bytenr: Logical,
     /// Its generation, as the buffer's header had it.
     pub generation: Generation,
+    /// The tree that it was made for, as the header had it.
+    pub owner: u64,
     /// Its level.
     pub level: u8,
     /// The flags when the count was found at 0.
@@ -41,7 +43,7 @@ pub struct Violation {
     pub protocol: &'static str,
     /// The thread that dropped the last count.
     pub thread: String,
-    /// What happened to the buffer last, oldest first; empty unless this is a lab build.
+    /// What happened to the buffer last, oldest first. Lookups and drops are among it in lab builds.
     pub events: Vec<Noted>,
 }
 
@@ -65,6 +67,7 @@ impl Violation {
             broken,
             bytenr: Logical(slot.life.bytenr()),
             generation: Generation(slot.generation()),
+            owner: slot.owner(),
             level: slot.level(),
             flags,
             refs: slot.refs(),
@@ -84,17 +87,24 @@ impl fmt::Display for Violation {
         writeln!(f, "BUG_ON {what}")?;
         writeln!(
             f,
-            "  buffer {} level {} generation {} flags {} refs {} protocol {}",
-            self.bytenr, self.level, self.generation, self.flags, self.refs, self.protocol
+            "  buffer {} of tree {} level {} generation {} flags {} refs {} protocol {}",
+            self.bytenr,
+            self.owner,
+            self.level,
+            self.generation,
+            self.flags,
+            self.refs,
+            self.protocol
         )?;
         write!(f, "  last count dropped by thread {:?}", self.thread)?;
-        if self.events.is_empty() {
-            return write!(
-                f,
-                "; a race-lab build would list the last events on the buffer"
-            );
+        let others = holders(&self.events);
+        if !others.is_empty() {
+            write!(f, "; counted by {}", others.join(", "))?;
         }
         write!(f, "; last events on the buffer, oldest first:")?;
+        if !cfg!(feature = "race-lab") {
+            write!(f, " (lookups and drops are noted by race-lab builds)")?;
+        }
         self.events
             .iter()
             .try_for_each(|event| write!(f, "\n  {event}"))

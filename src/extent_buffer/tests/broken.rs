@@ -39,6 +39,34 @@ fn a_write_out_that_misses_a_lost_block_hears_of_the_loss() {
     }
 }
 
+/// The report has the block, its tree, and the last that happened to its buffer, in every build.
+#[test]
+fn a_report_tells_what_happened_last_and_to_what() {
+    for kind in kinds() {
+        let disk = Disk::with_leaves([], 0);
+        let cache = disk.cache(16, kind);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let told = heard.clone();
+        cache.on_violation(move |violation| told.lock().push(violation.to_string()));
+        drop(cache.create(Logical(AT), G, 5, 0).unwrap());
+        cache.lose(Logical(AT));
+        let reports = heard.lock();
+        let [report] = reports.as_slice() else {
+            panic!("{kind}: {reports:?}");
+        };
+        let block = format!("buffer {AT} of tree 5 level 0 generation 7");
+        for words in [
+            "BUG_ON",
+            &block,
+            "inserter: new buffer",
+            "writer: set DIRTY",
+            kind.name(),
+        ] {
+            assert!(report.contains(words), "{kind}: no {words:?} in {report}");
+        }
+    }
+}
+
 /// A drop too many is reported, and the slot's count is that of its owners afterwards.
 #[test]
 fn a_drop_too_many_is_reported_and_not_inherited() {

@@ -307,8 +307,12 @@ impl Report {
             );
         }
         let runs = || self.runs.iter().filter(|run| run.subject == *name);
-        if let Some(broken) = runs().find_map(|run| run.violation.as_ref()) {
-            let _ = writeln!(out, "{name}: the first, as its log has it:");
+        let broke = |run: &'_ Run| Some((run.seed, run.violation.clone()?));
+        if let Some((seed, broken)) = runs().find_map(broke) {
+            let _ = writeln!(
+                out,
+                "{name}: the first, as its log has it (again: --seed {seed} --seeds 1):"
+            );
             for line in broken.report.lines().take(30) {
                 let _ = writeln!(out, "    {line}");
             }
