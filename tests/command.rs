@@ -455,3 +455,79 @@ code 2 sh -c '"$BTRFUSE" mkfs --size 300M -f other >/dev/full'; says "can't writ
 "#,
     );
 }
+
+/// A path leads to whatever was mounted there last, and an end by signal, or `btrfuse umount`, took
+/// that out.
+#[test]
+fn mounts_of_others_are_left_alone() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+pid_of() { sed -n 's/.*btrfuse.\([0-9]*\). .*mounted on.*/\1/p' "$1"; }
+until_log() {
+    i=0
+    until grep -q "$2" "$1"; do i=$((i + 1)); [ $i -lt 500 ] || fail "not said: $2: $(cat "$1")"; sleep 0.05; done
+}
+types() { awk -v dir="$PLACE/$1" '$2 == dir { printf "%s ", $3 }' /proc/mounts; }
+
+# Over ours.
+code 0 "$BTRFUSE" mount --log log1 "$IMAGE" m
+mount -t tmpfs above m; echo precious >m/precious
+code 6 "$BTRFUSE" umount m; says "mounted over"; says "tmpfs, above"
+code 6 "$BTRFUSE" umount --lazy m; says "mounted over"
+[ "$(types m)" = "fuse.btrfuse tmpfs " ] || fail "covered: $(types m)"
+kill "$(pid_of log1)"
+until_log log1 "another mount is on it"
+[ "$(cat m/precious)" = precious ] || fail "the mount over ours is gone"
+# Taken away in the time that is left: ours goes as well.
+umount m
+kill "$(pid_of log1)"
+flock --exclusive "$IMAGE" true
+[ "$(types m)" = "" ] || fail "left: $(types m)"
+
+# In ours.
+code 0 "$BTRFUSE" mount --log log5 "$IMAGE" m
+mkdir m/sub
+mount -t tmpfs inside m/sub; echo precious >m/sub/precious
+code 6 "$BTRFUSE" umount m; says busy
+kill "$(pid_of log5)"
+until_log log5 "another mount is on it"
+[ "$(cat m/sub/precious)" = precious ] || fail "the mount in ours is gone"
+umount m/sub
+kill "$(pid_of log5)"
+flock --exclusive "$IMAGE" true
+[ "$(types m)" = "" ] || fail "left: $(types m)"
+
+# A mount further up hides it.
+mkdir -p up/dir
+code 0 "$BTRFUSE" mount --log log2 "$IMAGE" up/dir
+mount -t tmpfs above up; mkdir up/dir; echo precious >up/dir/precious
+code 6 "$BTRFUSE" umount up/dir; says "hidden by a mount further up"
+umount up
+code 0 "$BTRFUSE" umount up/dir
+
+# Below ours, which lives on elsewhere.
+mount -t tmpfs below m; echo precious >m/precious
+code 0 "$BTRFUSE" mount --log log3 "$IMAGE" m
+mount --bind m bin
+kill "$(pid_of log3)"
+until_log log3 "still in use"
+[ "$(types m)" = "tmpfs " ] || fail "below: $(types m)"
+[ "$(cat m/precious)" = precious ] || fail "the mount below ours is gone"
+umount bin
+flock --exclusive "$IMAGE" true
+# Detached before: there is nothing of ours to take out.
+code 0 "$BTRFUSE" mount --log log4 "$IMAGE" m
+exec 8>m/open
+umount -i -l m
+kill "$(pid_of log4)"
+until_log log4 "still in use"
+[ "$(types m)" = "tmpfs " ] || fail "detached before: $(types m)"
+exec 8>&-
+flock --exclusive "$IMAGE" true
+umount m
+"#,
+    );
+    btrfs_check(image.path());
+}

@@ -1,33 +1,73 @@
-//! Our mounts, as `/proc/self/mountinfo` shows them.
+//! Mounts, ours and others', as `/proc/self/mountinfo` shows them.
 
 use super::Failure;
+use crate::fuse::MountId;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// One btrfuse mount point.
+/// One mount point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPoint {
-    /// `major:minor`: the same for all mount points of one mount.
+    /// The kernel's number for it; given again once it is gone.
+    pub number: u64,
+    /// `major:minor`: the same for all mount points of one mount; given again once it is gone.
     pub device: String,
     /// Where it is mounted.
     pub path: PathBuf,
     /// The image.
     pub source: PathBuf,
-    /// `fuse.btrfuse` or `fuseblk.btrfuse`.
-    pub kind: &'static str,
+    /// `fuse.btrfuse`, `fuseblk.btrfuse`, or of somebody else's.
+    pub kind: String,
+}
+
+impl MountPoint {
+    /// A mount of btrfuse.
+    pub fn is_ours(&self) -> bool {
+        ["fuse.btrfuse", "fuseblk.btrfuse"].contains(&self.kind.as_str())
+    }
+}
+
+/// What is mounted at a directory.
+#[derive(Debug, PartialEq, Eq)]
+pub enum At {
+    /// A mount of ours, and the directory leads to it.
+    Ours(MountPoint),
+    /// A mount of ours, but the directory leads to something else: to what was mounted there
+    /// later, or what a mount further up hides it with.
+    Covered(Option<MountPoint>),
+    /// None of ours.
+    Nothing,
 }
 
 /// All mount points of btrfuse that this process can see, in mount order.
 pub fn ours() -> Result<Vec<MountPoint>, Failure> {
+    Ok(all()?.into_iter().filter(MountPoint::is_ours).collect())
+}
+
+/// What is mounted at exactly `path` (absolute).
+pub fn at(path: &Path) -> Result<At, Failure> {
+    Ok(choose(all()?, path, MountId::top_at(path).ok()))
+}
+
+fn all() -> Result<Vec<MountPoint>, Failure> {
     let bytes = std::fs::read("/proc/self/mountinfo")
         .map_err(|why| Failure::failed(format!("can't read /proc/self/mountinfo: {why}")))?;
     Ok(parse(&bytes))
 }
 
-/// The topmost of our mounts at exactly `path` (absolute), if there is one.
-pub fn at(path: &Path) -> Result<Option<MountPoint>, Failure> {
-    Ok(ours()?.into_iter().rev().find(|mount| mount.path == path))
+/// `top`: what the path leads to, if that is known; else it is what was mounted last.
+fn choose(mounts: Vec<MountPoint>, path: &Path, top: Option<MountId>) -> At {
+    let top_first = mounts.into_iter().rev();
+    let here: Vec<MountPoint> = top_first.filter(|mount| mount.path == path).collect();
+    let leads_to = here
+        .iter()
+        .find(|mount| top.is_none_or(|top| top.is(mount.number, &mount.device)));
+    match leads_to {
+        Some(mount) if mount.is_ours() => At::Ours(mount.clone()),
+        other if here.iter().any(MountPoint::is_ours) => At::Covered(other.cloned()),
+        _ => At::Nothing,
+    }
 }
 
 /// The path made absolute, with links resolved except that the last name is only looked at
@@ -62,17 +102,13 @@ fn parse_line(line: &[u8]) -> Option<MountPoint> {
     let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
     // id parent major:minor root path options [optional…] - type source super-options
     let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
-    let (kind, source) = (*fields.get(dash + 1)?, *fields.get(dash + 2)?);
-    let kind = match kind {
-        b"fuse.btrfuse" => "fuse.btrfuse",
-        b"fuseblk.btrfuse" => "fuseblk.btrfuse",
-        _ => return None,
-    };
+    let text = |index: usize| Some(String::from_utf8_lossy(fields.get(index)?).into_owned());
     Some(MountPoint {
-        device: String::from_utf8_lossy(fields.get(2)?).into_owned(),
+        number: text(0)?.parse().ok()?,
+        device: text(2)?,
         path: unescape(fields.get(4)?),
-        source: unescape(source),
-        kind,
+        source: unescape(fields.get(dash + 2)?),
+        kind: text(dash + 1)?,
     })
 }
 
@@ -105,19 +141,36 @@ fn unescape(field: &[u8]) -> PathBuf {
 mod tests {
     use super::*;
 
+    const TABLE: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - xfs /dev/vda rw\n\
+        90 22 0:50 / /mnt/a\\040b rw,nosuid - fuse.btrfuse /img/my\\040disk.img rw,user_id=0\n\
+        91 22 0:51 / /mnt/c rw shared:7 master:2 - fuseblk.btrfuse /dev/loop0 rw\n\
+        92 22 0:52 / /mnt/d rw - fuse.sshfs host: rw\n\
+        93 91 0:53 / /mnt/c rw - tmpfs precious rw\n\
+        94 92 0:54 / /mnt/d rw - fuse.btrfuse /img/other.img rw\n";
+
     #[test]
     fn our_mounts_are_found_among_others() {
-        let text = b"22 1 254:0 / / rw,relatime shared:1 - xfs /dev/vda rw\n\
-            90 22 0:50 / /mnt/a\\040b rw,nosuid - fuse.btrfuse /img/my\\040disk.img rw,user_id=0\n\
-            91 22 0:51 / /mnt/c rw shared:7 master:2 - fuseblk.btrfuse /dev/loop0 rw\n\
-            92 22 0:52 / /mnt/d rw - fuse.sshfs host: rw\n";
-        let found = parse(text);
-        assert_eq!(found.len(), 2);
+        let mut found = parse(TABLE);
+        found.retain(MountPoint::is_ours);
+        assert_eq!(found.len(), 3);
         assert_eq!(found[0].path, Path::new("/mnt/a b"));
         assert_eq!(found[0].source, Path::new("/img/my disk.img"));
-        assert_eq!(
-            (found[1].device.as_str(), found[1].source.to_str()),
-            ("0:51", Some("/dev/loop0"))
-        );
+        assert_eq!((found[1].number, found[1].device.as_str()), (91, "0:51"));
+        assert_eq!(found[1].source, Path::new("/dev/loop0"));
+    }
+
+    #[test]
+    fn a_mount_below_another_is_not_taken_for_the_one_on_top() {
+        let at = |path: &str| choose(parse(TABLE), Path::new(path), None);
+        assert!(matches!(at("/mnt/a b"), At::Ours(mount) if mount.number == 90));
+        assert!(matches!(at("/mnt/c"), At::Covered(Some(by)) if by.kind == "tmpfs"));
+        assert!(matches!(at("/mnt/d"), At::Ours(mount) if mount.number == 94));
+        assert_eq!(at("/"), At::Nothing);
+        assert_eq!(at("/mnt"), At::Nothing);
+        // The path leads into another mount altogether: one further up covers all of these.
+        let elsewhere = MountId::top_at(Path::new("/proc")).ok();
+        assert!(elsewhere.is_some());
+        let hidden = choose(parse(TABLE), Path::new("/mnt/a b"), elsewhere);
+        assert_eq!(hidden, At::Covered(None));
     }
 }

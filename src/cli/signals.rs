@@ -2,7 +2,8 @@
 //!
 //! SIGINT, SIGTERM and SIGHUP unmount. If programs still use the mount it is detached, what
 //! they wrote is committed at once, and they get a little time; after that, or at a second
-//! signal, the last commit is made under them and they see the mount gone.
+//! signal, the last commit is made under them and they see the mount gone. Never: a mount of
+//! somebody else's, be it over ours or below it.
 
 use super::Failure;
 use crate::fs::Filesystem;
@@ -62,27 +63,41 @@ fn leave(
     again: &mut Option<Signals>,
     ended: &AtomicBool,
 ) {
+    let dir = unmounter.dir().display();
     // What the kernel's page cache holds reaches the daemon before the mount goes.
-    if let Ok(dir) = super::ask::open(unmounter.dir()) {
+    if unmounter.is_on_top()
+        && let Ok(dir) = super::ask::open(unmounter.dir())
+    {
         let _ = rustix::fs::syncfs(&dir);
     }
-    let unmounted = unmounter.unmount().is_ok();
-    if unmounted && until_over(ended, Duration::from_millis(500), again) {
+    let mut away = unmounter.unmount();
+    if away.is_ok() && until_over(ended, Duration::from_millis(500), again) {
         return;
     }
-    log::warn!(
-        "{} is still in use; it is detached, and ends in {} s",
-        unmounter.dir().display(),
-        GRACE.as_secs()
-    );
-    if !unmounted {
-        let _ = unmounter.detach();
+    if away.is_err() {
+        away = unmounter.detach();
     }
-    // Else it lives on at another mount point, and what is on the directory now is somebody else's.
+    match &away {
+        Ok(()) => log::warn!(
+            "{dir} is still in use; it is detached, and ends in {} s",
+            GRACE.as_secs()
+        ),
+        Err(why) => log::warn!(
+            "{dir} can't be unmounted: {why}; it ends in {} s all the same",
+            GRACE.as_secs()
+        ),
+    }
     if let Some(Err(error)) = fs.upgrade().map(|fs| fs.sync()) {
         log::error!("the commit before the end failed: {error}");
     }
     if until_over(ended, GRACE, again) {
+        return;
+    }
+    if away.is_err() {
+        // What was in the way may be gone, and a dead mount is no use to anybody.
+        let _ = unmounter.detach();
+    }
+    if until_over(ended, Duration::ZERO, &mut None) {
         return;
     }
     // The programs stay; their filesystem goes. Requests that come after the commit fail.
@@ -92,10 +107,7 @@ fn leave(
             super::Exit::LastCommit as i32
         }
         Some(Ok(())) => {
-            log::warn!(
-                "ended while programs still used {}",
-                unmounter.dir().display()
-            );
+            log::warn!("ended while programs still used {dir}");
             0
         }
         // The session ended meanwhile, and its own thread is about to exit.
@@ -115,7 +127,7 @@ fn until_over(ended: &AtomicBool, patience: Duration, again: &mut Option<Signals
         let impatient = again
             .as_mut()
             .is_some_and(|signals| signals.pending().next().is_some());
-        if impatient || start.elapsed() > patience {
+        if impatient || start.elapsed() >= patience {
             return false;
         }
         thread::sleep(Duration::from_millis(20));

@@ -1,7 +1,8 @@
 //! `btrfuse umount DIR`: unmount, and wait until the last commit is durable and the image is
 //! unlocked, so that `btrfuse umount DIR && btrfs check IMAGE` doesn't race.
 
-use super::{Exit, Failure, ask, mountinfo, utab};
+use super::mountinfo::{self, At, MountPoint};
+use super::{Exit, Failure, ask, utab};
 use crate::sync::thread;
 use crate::volume::FileDevice;
 use std::path::{Path, PathBuf};
@@ -47,11 +48,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
 pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
     let path = mountinfo::absolute(dir)?;
     let place = path.display();
-    let Some(mount) = mountinfo::at(&path)? else {
-        return Err(Failure::usage(format!(
-            "{place} isn't the mount point of a btrfuse mount; `grep btrfuse /proc/mounts` \
-             lists them"
-        )));
+    let mount = match mountinfo::at(&path)? {
+        At::Ours(mount) => mount,
+        At::Covered(by) => return Err(covered(&path, by)),
+        At::Nothing => {
+            return Err(Failure::usage(format!(
+                "{place} isn't the mount point of a btrfuse mount; `grep btrfuse /proc/mounts` \
+                 lists them"
+            )));
+        }
     };
     let watch = match ask::open(&path) {
         // The descriptor must be closed again before the unmount, or we keep it busy ourselves.
@@ -91,6 +96,20 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
         crate::cli::print::say!("{place} unmounted");
     }
     Ok(())
+}
+
+fn covered(path: &Path, by: Option<MountPoint>) -> Failure {
+    let place = path.display();
+    Failure::busy(match by {
+        Some(by) => format!(
+            "something else is mounted over the btrfuse mount {place} ({}, {}): unmount that first",
+            by.kind,
+            by.source.display()
+        ),
+        None => {
+            format!("the btrfuse mount {place} is hidden by a mount further up: unmount that first")
+        }
+    })
 }
 
 fn detach(path: &Path, lazy: bool) -> Result<(), Failure> {

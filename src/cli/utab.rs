@@ -5,7 +5,7 @@
 //! `umount --fake` takes it out, the way libfuse did it for /etc/mtab. Best effort: without
 //! the helper installed, or without root, nothing is written, and `btrfuse umount` waits anyway.
 
-use super::mountinfo;
+use super::mountinfo::{self, At};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -31,13 +31,13 @@ pub fn wanted(lists: &[String], from_mount8: bool) -> bool {
 
 /// Writes the line.
 pub fn remember(image: &Path, dir: &Path) {
-    let Ok(Some(mount)) = mountinfo::at(dir) else {
+    let Ok(At::Ours(mount)) = mountinfo::at(dir) else {
         return;
     };
     let mut command = Command::new("mount");
     command.args(["--fake", "--internal-only", "--no-canonicalize"]);
     command
-        .args(["-t", mount.kind, "-o", "rw,uhelper=btrfuse"])
+        .args(["-t", &mount.kind, "-o", "rw,uhelper=btrfuse"])
         .arg(image)
         .arg(dir);
     run(command);
@@ -45,7 +45,7 @@ pub fn remember(image: &Path, dir: &Path) {
 
 /// Takes out the lines of a mount point that is gone, down to `keep`.
 pub fn forget(dir: &Path, keep: usize) {
-    if !rustix::process::geteuid().is_root() || !matches!(mountinfo::at(dir), Ok(None)) {
+    if !rustix::process::geteuid().is_root() || !matches!(mountinfo::at(dir), Ok(At::Nothing)) {
         return;
     }
     // Each round takes one line out; a table that doesn't change must not hold us here.

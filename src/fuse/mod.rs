@@ -14,10 +14,12 @@ mod groups;
 mod guard;
 mod handles;
 mod late_errors;
+mod mount_id;
 mod negotiate;
 mod seeks;
 mod session;
 
 pub use adapter::Adapter;
 pub use fusermount::unmount as unmount_as_user;
+pub use mount_id::MountId;
 pub use session::{Access, Point, Session, Unmounter, default_threads};

@@ -6,6 +6,7 @@
 
 use super::adapter::Adapter;
 use super::fusermount;
+use super::mount_id::MountId;
 use crate::sync::thread;
 use fuser::{Config, SessionACL};
 use rustix::fs::{Access as FileAccess, Mode, OFlags};
@@ -55,16 +56,20 @@ pub struct Session {
     unmounter: Unmounter,
 }
 
-/// Takes the mount out of the tree, from any thread.
+/// Takes the mount out of the tree, from any thread; never a mount of somebody else's that is on
+/// the same directory.
 #[derive(Clone, Debug)]
 pub struct Unmounter {
     dir: PathBuf,
+    /// None if it was gone before anybody could look.
+    mount: Option<MountId>,
     by_helper: bool,
 }
 
 impl Session {
     /// Mounts. On an error nothing stays mounted; the text is a sentence.
     pub fn mount(adapter: Adapter, point: &Point) -> Result<Self, String> {
+        let below = MountId::top_at(&point.dir).ok();
         let mut direct = Err(Errno::PERM);
         if rustix::process::geteuid().is_root() {
             direct = mount_directly(point);
@@ -75,8 +80,10 @@ impl Session {
             Err(Errno::PERM) => (fusermount::mount(point)?, true),
             Err(why) => return Err(explain(why, point)),
         };
+        let top = MountId::top_at(&point.dir).ok();
         let unmounter = Unmounter {
             dir: point.dir.clone(),
+            mount: top.filter(|_| top != below),
             by_helper,
         };
         let acl = match point.access {
@@ -89,16 +96,14 @@ impl Session {
             Ok(fuser) => {
                 late.start(fuser.notifier());
                 seeks.start(fuser.notifier(), fs, guard);
-                if !by_helper {
-                    widen_readahead(&point.dir);
+                if let Some(mount) = unmounter.mount.filter(|_| !by_helper) {
+                    widen_readahead(&mount.device());
                 }
                 Ok(Self {
                     fuser: Some(fuser),
                     unmounter,
                 })
             }
-            // There is no mount of ours left to detach; what is on the directory now is
-            // somebody else's.
             Err(why) if is_gone(&why) => Ok(Self {
                 fuser: None,
                 unmounter,
@@ -145,30 +150,50 @@ fn is_gone(why: &io::Error) -> bool {
 }
 
 impl Unmounter {
-    /// Unmounts unless somebody uses the mount (`EBUSY`).
+    /// Unmounts unless somebody uses the mount, or has mounted over it (`EBUSY`).
     pub fn unmount(&self) -> io::Result<()> {
-        if self.by_helper {
-            return fusermount::unmount(&self.dir, false);
-        }
-        Ok(rustix::mount::unmount(
-            self.dir.as_path(),
-            UnmountFlags::NOFOLLOW,
-        )?)
+        self.take_out(false)
     }
 
-    /// Takes it out of the tree now; the session ends when the last user is gone.
+    /// Takes it out of the tree now; the session ends when the last user is gone. Mounts over it
+    /// or in it are in the way (`EBUSY`): the kernel would take them out with ours.
     pub fn detach(&self) -> io::Result<()> {
-        if self.by_helper {
-            return fusermount::unmount(&self.dir, true);
+        if self.mount.is_some_and(|mount| mount.carries_others()) {
+            return Err(in_the_way("another mount is on it"));
         }
-        let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+        self.take_out(true)
+    }
+
+    fn take_out(&self, lazy: bool) -> io::Result<()> {
+        if !self.is_on_top() {
+            return match self.mount.is_some_and(|mount| mount.is_in_tree()) {
+                true => Err(in_the_way("another mount covers it")),
+                // Somebody was faster; what is on the directory now is theirs.
+                false => Ok(()),
+            };
+        }
+        if self.by_helper {
+            return fusermount::unmount(&self.dir, lazy);
+        }
+        let mut flags = UnmountFlags::NOFOLLOW;
+        flags.set(UnmountFlags::DETACH, lazy);
         Ok(rustix::mount::unmount(self.dir.as_path(), flags)?)
+    }
+
+    /// Whether the directory leads to our mount.
+    pub fn is_on_top(&self) -> bool {
+        let top = MountId::top_at(&self.dir).ok();
+        top.is_some() && top == self.mount
     }
 
     /// The mount point.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+}
+
+fn in_the_way(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, what)
 }
 
 /// How many threads answer requests when nobody says: an fsync or a read from a slow disk
@@ -246,18 +271,8 @@ fn explain(why: Errno, point: &Point) -> String {
 
 /// The kernel starts a FUSE mount with 128 KiB of readahead; root may ask for more. Best
 /// effort: only speed depends on it.
-fn widen_readahead(dir: &Path) {
+fn widen_readahead(device: &str) {
     const READAHEAD_KIB: &str = "1024";
-    // The device number is known without asking the daemon, which doesn't answer yet.
-    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else {
-        return;
-    };
-    let device = mounts.lines().rev().find_map(|line| {
-        let mut fields = line.split(' ');
-        let device = fields.nth(2)?;
-        (fields.nth(1)? == dir.to_str()?).then_some(device)
-    });
-    let Some(device) = device else { return };
     for name in [device.to_owned(), format!("{device}-fuseblk")] {
         let _ = std::fs::write(
             format!("/sys/class/bdi/{name}/read_ahead_kb"),
