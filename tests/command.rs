@@ -531,3 +531,48 @@ umount m
     );
     btrfs_check(image.path());
 }
+
+/// The daemon ended itself in the grace period's end without a word to those who waited, who took
+/// it for dead, and left its line in umount(8)'s table.
+#[test]
+fn an_end_by_signal_is_told_to_those_who_wait() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+"$HELPERS/install" --prefix "$PLACE/usr" --binary "$BTRFUSE" >/dev/null
+"$BTRFUSE" mount -f --log log "$IMAGE" m & daemon=$!
+until [ -n "$(kind m)" ] && [ -s /run/mount/utab ]; do sleep 0.02; done
+exec 8>m/file
+echo kept >&8
+(
+    exec 8>&-
+    got=0; "$BTRFUSE" umount --lazy m >words 2>&1 || got=$?
+    # Nothing to wait for: the image is free.
+    flock --nonblock --exclusive "$IMAGE" true || got="$got, in use"
+    echo "$got" >told
+) & waiter=$!
+while [ -n "$(kind m)" ]; do sleep 0.02; done
+sleep 0.3
+kill $daemon; sleep 1; kill $daemon
+got=0; wait $daemon || got=$?
+[ $got = 0 ] || fail "the daemon ended with $got: $(cat log)"
+wait $waiter
+[ "$(cat told)" = 0 ] || fail "told $(cat told): $(cat words)"
+exec 8>&-
+[ ! -s /run/mount/utab ] || fail "left in the table: $(cat /run/mount/utab)"
+
+# By signals alone.
+"$BTRFUSE" mount -f --log log2 "$IMAGE" m & daemon=$!
+until [ -n "$(kind m)" ] && [ -s /run/mount/utab ]; do sleep 0.02; done
+[ "$(cat m/file)" = kept ] || fail "the file of before"
+exec 8<m/file
+kill $daemon; sleep 1; kill $daemon
+got=0; wait $daemon || got=$?
+[ $got = 0 ] || fail "the daemon ended with $got: $(cat log2)"
+[ ! -s /run/mount/utab ] || fail "left in the table: $(cat /run/mount/utab)"
+exec 8<&-
+"#,
+    );
+    btrfs_check(image.path());
+}

@@ -6,6 +6,7 @@
 mod ask;
 mod daemon;
 mod duration;
+mod ending;
 mod failure;
 mod generate;
 mod inspect;

@@ -4,6 +4,7 @@
 //! the last commit is durable. The image is locked until that commit is over.
 
 use super::daemon::{self, Side, Starter};
+use super::ending::{Ending, Open};
 use super::logging::{self, Target};
 use super::options::{self, Atime, Options};
 use super::{Exit, Failure, signals, signature, utab};
@@ -195,13 +196,7 @@ fn live(plan: Plan, mut starter: Starter) -> Result<(), Failure> {
         starter.note(note);
     }
     let started = begin(&plan, &mut starter);
-    let Parts {
-        device,
-        fs,
-        watchers,
-        session,
-        ending,
-    } = match started {
+    let (session, ending) = match started {
         Ok(parts) => parts,
         Err(failure) => {
             starter.fail(&failure);
@@ -220,40 +215,19 @@ fn live(plan: Plan, mut starter: Starter) -> Result<(), Failure> {
             log::warn!("can't let go of the terminal: {why}");
         }
     }
-    let alone = starter.is_daemon();
     if plan.register {
         utab::remember(&plan.image, &plan.dir);
     }
     starter.ready();
     let served = session.serve();
-    ending.disarm();
-    // Before all else: whoever unmounted without waiting for us may open the image any moment.
-    device.hold_others_back();
-    if plan.register {
-        utab::forget(&plan.dir, 0);
-    }
-    let outcome = end(fs, served);
-    drop(device);
-    match &outcome {
-        Ok(()) => log::info!("{} unmounted", plan.image.display()),
-        // In the foreground the command itself says it.
-        Err(words) if alone => log::error!("{}: {words}", plan.image.display()),
-        Err(_) => {}
-    }
-    watchers.finish(outcome.clone());
+    ending.leave_to_session();
+    let outcome = ending.reach(served.map_err(|why| {
+        format!("serving requests ended early ({why}); everything written before is committed")
+    }));
     outcome.map_err(|words| Failure::new(Exit::LastCommit, words).at(plan.image.display()))
 }
 
-/// What a started mount consists of.
-struct Parts {
-    device: Arc<FileDevice>,
-    fs: Arc<Filesystem>,
-    watchers: Arc<Watchers>,
-    session: Session,
-    ending: signals::Ending,
-}
-
-fn begin(plan: &Plan, starter: &mut Starter) -> Result<Parts, Failure> {
+fn begin(plan: &Plan, starter: &mut Starter) -> Result<(Session, Arc<Ending>), Failure> {
     let options = &plan.options;
     let device = open_device(&plan.image, options.read_only)?;
     let fs = Filesystem::mount(
@@ -295,19 +269,17 @@ fn begin(plan: &Plan, starter: &mut Starter) -> Result<Parts, Failure> {
         }
     };
     let unmounter = session.unmounter();
-    match signals::watch(unmounter.clone(), Arc::downgrade(&fs)) {
-        Ok(ending) => Ok(Parts {
-            device,
-            fs,
-            watchers,
-            session,
-            ending,
-        }),
+    let mut ending = Ending::new(&plan.image, &plan.dir, Open { device, fs }, watchers);
+    ending.registered = plan.register;
+    ending.in_background = starter.is_daemon();
+    let ending = Arc::new(ending);
+    match signals::watch(unmounter.clone(), ending.clone()) {
+        Ok(()) => Ok((session, ending)),
         Err(failure) => {
             // Nobody would serve it.
             let _ = unmounter.detach();
             drop(session);
-            let _ = fs.unmount();
+            let _ = ending.reach(Ok(()));
             Err(failure)
         }
     }
@@ -412,19 +384,6 @@ fn point_flags(options: &Options) -> MountFlags {
         flags.set(flag, on);
     }
     flags
-}
-
-/// The last commit, and the image's lock released.
-fn end(fs: Arc<Filesystem>, served: io::Result<()>) -> Result<(), String> {
-    let committed = fs.unmount();
-    drop(fs);
-    match (committed, served) {
-        (Err(error), _) => Err(format!("the last commit failed: {error}")),
-        (Ok(()), Err(why)) => Err(format!(
-            "serving requests ended early ({why}); everything written before is committed"
-        )),
-        (Ok(()), Ok(())) => Ok(()),
-    }
 }
 
 #[cfg(test)]

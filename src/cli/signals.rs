@@ -5,11 +5,10 @@
 //! signal, the last commit is made under them and they see the mount gone. Never: a mount of
 //! somebody else's, be it over ours or below it.
 
-use super::Failure;
-use crate::fs::Filesystem;
+use super::ending::Ending;
+use super::{Exit, Failure};
 use crate::fuse::Unmounter;
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Weak, thread};
+use crate::sync::{Arc, thread};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::time::{Duration, Instant};
@@ -17,39 +16,23 @@ use std::time::{Duration, Instant};
 /// How long programs that still use the mount may go on after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The watch for signals; disarmed once the mount is gone by itself.
-pub struct Ending {
-    over: Arc<AtomicBool>,
-}
-
-impl Ending {
-    /// The session has ended: a signal must not cut the last commit short.
-    pub fn disarm(&self) {
-        // Release: pairs with the Acquire in `watch`'s thread.
-        self.over.store(true, Ordering::Release);
-    }
-}
-
 /// Starts the thread that waits for signals.
-pub fn watch(unmounter: Unmounter, fs: Weak<Filesystem>) -> Result<Ending, Failure> {
+pub fn watch(unmounter: Unmounter, ending: Arc<Ending>) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|why| Failure::failed(format!("can't watch for signals: {why}")))?;
-    let over = Arc::new(AtomicBool::new(false));
-    let ended = over.clone();
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             for signal in signals.forever() {
-                // Acquire: pairs with the Release in `disarm`.
-                if !ended.load(Ordering::Acquire) {
+                if !ending.is_session_over() {
                     log::info!("signal {signal}: unmounting {}", unmounter.dir().display());
-                    leave(&unmounter, &fs, &mut signals_pending(), &ended);
+                    leave(&unmounter, &ending, &mut signals_pending());
                     return;
                 }
             }
         })
-        .map_err(|why| Failure::failed(format!("can't start a thread: {why}")))?;
-    Ok(Ending { over })
+        .map(drop)
+        .map_err(|why| Failure::failed(format!("can't start a thread: {why}")))
 }
 
 /// A second set of the same signals, to see the impatient second one.
@@ -57,12 +40,7 @@ fn signals_pending() -> Option<Signals> {
     Signals::new([SIGINT, SIGTERM, SIGHUP]).ok()
 }
 
-fn leave(
-    unmounter: &Unmounter,
-    fs: &Weak<Filesystem>,
-    again: &mut Option<Signals>,
-    ended: &AtomicBool,
-) {
+fn leave(unmounter: &Unmounter, ending: &Ending, again: &mut Option<Signals>) {
     let dir = unmounter.dir().display();
     // What the kernel's page cache holds reaches the daemon before the mount goes.
     if unmounter.is_on_top()
@@ -71,7 +49,7 @@ fn leave(
         let _ = rustix::fs::syncfs(&dir);
     }
     let mut away = unmounter.unmount();
-    if away.is_ok() && until_over(ended, Duration::from_millis(500), again) {
+    if away.is_ok() && until_over(ending, Duration::from_millis(500), again) {
         return;
     }
     if away.is_err() {
@@ -87,41 +65,38 @@ fn leave(
             GRACE.as_secs()
         ),
     }
-    if let Some(Err(error)) = fs.upgrade().map(|fs| fs.sync()) {
+    if let Err(error) = ending.sync() {
         log::error!("the commit before the end failed: {error}");
     }
-    if until_over(ended, GRACE, again) {
+    if until_over(ending, GRACE, again) {
         return;
     }
     if away.is_err() {
         // What was in the way may be gone, and a dead mount is no use to anybody.
         let _ = unmounter.detach();
     }
-    if until_over(ended, Duration::ZERO, &mut None) {
+    if until_over(ending, Duration::ZERO, &mut None) {
         return;
     }
     // The programs stay; their filesystem goes. Requests that come after the commit fail.
-    let code = match fs.upgrade().map(|fs| fs.unmount()) {
-        Some(Err(error)) => {
-            log::error!("the last commit failed: {error}");
-            super::Exit::LastCommit as i32
+    log::warn!("ending while programs still use {dir}");
+    let code = match ending.reach(Ok(())) {
+        Ok(()) => 0,
+        Err(words) => {
+            if !ending.in_background {
+                log::error!("{}: {words}", ending.image.display());
+            }
+            Exit::LastCommit as i32
         }
-        Some(Ok(())) => {
-            log::warn!("ended while programs still used {dir}");
-            0
-        }
-        // The session ended meanwhile, and its own thread is about to exit.
-        None => return,
     };
     std::process::exit(code);
 }
 
 /// Waits until the session has ended. False after `patience` or at another signal.
-fn until_over(ended: &AtomicBool, patience: Duration, again: &mut Option<Signals>) -> bool {
+fn until_over(ending: &Ending, patience: Duration, again: &mut Option<Signals>) -> bool {
     let start = Instant::now();
     loop {
-        // Acquire: pairs with the Release in `disarm`.
-        if ended.load(Ordering::Acquire) {
+        if ending.is_session_over() {
             return true;
         }
         let impatient = again

@@ -25,7 +25,9 @@ pub struct FileDevice {
     claim: Mutex<Option<File>>,
     /// The host can't punch holes here; found out at the first discard.
     discard_unsupported: AtomicBool,
-    _lock: ImageLock,
+    /// Given back; see [`FileDevice::give_back`].
+    given_back: AtomicBool,
+    lock: ImageLock,
 }
 
 impl FileDevice {
@@ -105,7 +107,8 @@ impl FileDevice {
             read_only,
             claim: Mutex::new(None),
             discard_unsupported: AtomicBool::new(false),
-            _lock: lock,
+            given_back: AtomicBool::new(false),
+            lock,
         })
     }
 
@@ -127,6 +130,24 @@ impl FileDevice {
             && let Err(why) = super::lease::take(&self.file)
         {
             log::debug!("{}: no lease: {why}", self.path.display());
+        }
+    }
+
+    /// Lets others have the image now, while this value still lives: nothing is read or written
+    /// any more. For a mount whose programs don't let go of it when all is committed.
+    pub fn give_back(&self) {
+        // Release: pairs with the Acquire in `check_ours`; who sees it does no more I/O.
+        self.given_back.store(true, Ordering::Release);
+        *self.claim.lock() = None;
+        self.lock.release();
+        super::lease::give_back(&self.file);
+    }
+
+    fn check_ours(&self) -> io::Result<()> {
+        // Acquire: pairs with the Release in `give_back`.
+        match self.given_back.load(Ordering::Acquire) {
+            true => Err(io::Error::from_raw_os_error(libc::ESHUTDOWN)),
+            false => Ok(()),
         }
     }
 
@@ -157,20 +178,24 @@ fn open_file(path: &Path, read_only: bool, exclusive: bool) -> Result<File> {
 
 impl BlockDevice for FileDevice {
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.check_ours()?;
         self.file.read_exact_at(buf, at)
     }
 
     fn write_at(&self, at: u64, buf: &[u8]) -> io::Result<()> {
+        self.check_ours()?;
         // Without this an image file would grow silently.
         checked_end(at, buf.len() as u64, self.size_bytes)?;
         self.file.write_all_at(buf, at)
     }
 
     fn flush(&self) -> io::Result<()> {
+        self.check_ours()?;
         self.file.sync_data()
     }
 
     fn discard(&self, at: u64, len: u64) -> io::Result<()> {
+        self.check_ours()?;
         checked_end(at, len, self.size_bytes)?;
         // Relaxed: a hint; who misses it asks the host once more.
         if len == 0 || self.discard_unsupported.load(Ordering::Relaxed) {
@@ -219,6 +244,23 @@ mod tests {
         assert_eq!(back[4096..], [5; 4096]);
         drop(device);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn what_was_given_back_is_somebody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let device = FileDevice::create(&path, 1 << 20).unwrap();
+        device.write_at(0, &[5; 8]).unwrap();
+        device.hold_others_back();
+        device.give_back();
+        let next = FileDevice::open(&path, false).unwrap();
+        assert!(device.write_at(0, &[6; 8]).is_err());
+        assert!(device.read_at(0, &mut [0; 8]).is_err());
+        assert!(device.discard(0, 4096).is_err() && device.flush().is_err());
+        let mut found = [0; 8];
+        next.read_at(0, &mut found).unwrap();
+        assert_eq!(found, [5; 8]);
     }
 
     #[test]

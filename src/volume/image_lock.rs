@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct ImageLock {
     /// Descriptors that carry the locks: of the image itself, and of what is below it.
-    _files: Vec<File>,
+    files: Vec<File>,
 }
 
 impl ImageLock {
@@ -62,7 +62,15 @@ impl ImageLock {
         } else {
             refuse_looped(path, &metadata, shared)?;
         }
-        Ok(Self { _files: files })
+        Ok(Self { files })
+    }
+
+    /// Gives the locks back before the files are closed.
+    pub fn release(&self) {
+        for file in &self.files {
+            let _ = set_range(file, 0..0, libc::F_UNLCK);
+            let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+        }
     }
 }
 
@@ -185,8 +193,15 @@ fn flock(file: &File, shared: bool) -> io::Result<()> {
 
 /// An open-file-description lock on `range`; `0..0` is the whole file, however it grows.
 fn lock_range(file: &File, range: Range<u64>, shared: bool) -> io::Result<()> {
+    set_range(
+        file,
+        range,
+        if shared { libc::F_RDLCK } else { libc::F_WRLCK },
+    )
+}
+
+fn set_range(file: &File, range: Range<u64>, kind: libc::c_int) -> io::Result<()> {
     let position = |value: u64| libc::off_t::try_from(value).unwrap_or(libc::off_t::MAX);
-    let kind = if shared { libc::F_RDLCK } else { libc::F_WRLCK };
     let request = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,

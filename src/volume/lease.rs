@@ -31,6 +31,12 @@ pub(super) fn take(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives it back before that; without one nothing happens.
+pub(super) fn give_back(file: &File) {
+    // SAFETY: F_SETLEASE takes an int by value; no memory of ours is read or written.
+    let _ = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
