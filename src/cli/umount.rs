@@ -63,12 +63,10 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
         Ok(dir) => ask::watch(&dir).map_err(|why| why.to_string()),
         Err(why) => Err(why.sentence),
     };
+    let before = mountinfo::ours()?;
     detach(&path, how.lazy)?;
     utab::forget(&path, usize::from(how.from_umount8));
-    let elsewhere = mountinfo::ours()?
-        .into_iter()
-        .find(|other| other.device == mount.device);
-    if let Some(other) = elsewhere {
+    if let Some(other) = still_at(&mount, &before, &mountinfo::ours()?) {
         // One of several mount points of one mount (bind): the daemon goes on.
         if how.verbose {
             crate::cli::print::say!(
@@ -109,6 +107,20 @@ fn covered(path: &Path, by: Option<MountPoint>) -> Failure {
         None => {
             format!("the btrfuse mount {place} is hidden by a mount further up: unmount that first")
         }
+    })
+}
+
+/// Another mount point of a mount of which one was taken out of the tree (a bind). One that wasn't
+/// there `before` can be a new mount that was given the numbers of the one that ended.
+fn still_at<'a>(
+    gone: &MountPoint,
+    before: &[MountPoint],
+    now: &'a [MountPoint],
+) -> Option<&'a MountPoint> {
+    now.iter().find(|other| {
+        other.number != gone.number
+            && (&other.device, &other.source) == (&gone.device, &gone.source)
+            && before.contains(other)
     })
 }
 
@@ -200,5 +212,42 @@ fn wait_for_end(mut watch: ask::Watch, image: &Path, path: &Path) -> Result<(), 
                 path.display()
             ),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(number: u64, device: &str, path: &str, source: &str) -> MountPoint {
+        MountPoint {
+            number,
+            device: device.to_owned(),
+            path: path.into(),
+            source: source.into(),
+            kind: "fuse.btrfuse".to_owned(),
+        }
+    }
+
+    /// `umount A` took a mount of B, started in the same moment, for another mount point of A, and
+    /// came back before A's last commit.
+    #[test]
+    fn only_a_mount_point_of_before_can_be_another_one_of_the_same_mount() {
+        let gone = mount(40, "0:50", "/a", "/a.img");
+        let bind = mount(41, "0:50", "/bind", "/a.img");
+        let before = [gone.clone(), bind.clone()];
+        assert_eq!(still_at(&gone, &before, &[]), None);
+        let now = [bind.clone()];
+        assert_eq!(still_at(&gone, &before, &now), Some(&bind));
+        // Device numbers, and those of mounts, are given again at once.
+        let other = mount(40, "0:50", "/b", "/b.img");
+        assert_eq!(still_at(&gone, &before, &[other]), None);
+        let other = mount(42, "0:50", "/b", "/b.img");
+        assert_eq!(
+            still_at(&gone, &[gone.clone(), other.clone()], &[other]),
+            None
+        );
+        let again = mount(42, "0:50", "/a", "/a.img");
+        assert_eq!(still_at(&gone, &before, &[again]), None);
     }
 }
