@@ -185,6 +185,13 @@ code 0 as "$PLACE/bin/btrfuse" mount --log log "i,m g.img" m
 [ "$(as cat m/file)" = hello ] || fail "the file of before"
 code 5 "$BTRFUSE" umount m; says "couldn't be asked"
 code 0 flock --nonblock --exclusive "i,m g.img" true
+# Somebody else takes the image at once: that isn't what is waited for.
+code 0 as "$PLACE/bin/btrfuse" mount --log log "i,m g.img" m
+flock --exclusive --no-fork "i,m g.img" sleep 50 & next=$!
+sleep 0.5
+code 5 timeout 20 "$BTRFUSE" umount m; says "couldn't be asked"
+kill -0 $next || fail "nobody took the image"
+kill $next
 "#,
     );
 }

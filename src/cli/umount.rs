@@ -4,7 +4,7 @@
 use super::mountinfo::{self, At, MountPoint};
 use super::{Exit, Failure, ask, utab};
 use crate::sync::thread;
-use crate::volume::FileDevice;
+use crate::volume::{FileDevice, lock_holders};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,6 +63,7 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
         Ok(dir) => ask::watch(&dir).map_err(|why| why.to_string()),
         Err(why) => Err(why.sentence),
     };
+    let holders = lock_holders(&mount.source);
     let before = mountinfo::ours()?;
     detach(&path, how.lazy)?;
     utab::forget(&path, usize::from(how.from_umount8));
@@ -79,7 +80,7 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
     match watch {
         Ok(watch) => wait_for_end(watch, &mount.source, &path)?,
         Err(why) => {
-            wait_for_lock(&mount.source);
+            wait_for_lock(&mount.source, &holders);
             return Err(Failure::new(
                 Exit::LastCommit,
                 format!(
@@ -174,11 +175,21 @@ fn busy(path: &Path) -> Failure {
     ))
 }
 
-/// Without an answer to wait for, the image's lock says when the daemon is done with it.
-fn wait_for_lock(image: &Path) {
+/// Without an answer to wait for, the image's lock says when the daemon is done with it: when it
+/// is free, or only others than the `holders` of before have it.
+fn wait_for_lock(image: &Path, holders: &[u32]) {
     while let Err(crate::Error::Busy(_)) = FileDevice::open(image, true) {
+        if is_passed_on(holders, &lock_holders(image)) {
+            return;
+        }
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Whether somebody else has a lock now. Of other pid namespaces nobody is seen: then it is only
+/// known to be free when it is.
+fn is_passed_on(before: &[u32], now: &[u32]) -> bool {
+    !now.is_empty() && !now.iter().any(|holder| before.contains(holder))
 }
 
 fn wait_for_end(mut watch: ask::Watch, image: &Path, path: &Path) -> Result<(), Failure> {
@@ -249,5 +260,14 @@ mod tests {
         );
         let again = mount(42, "0:50", "/a", "/a.img");
         assert_eq!(still_at(&gone, &before, &[again]), None);
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_only_while_the_daemon_has_it() {
+        assert!(!is_passed_on(&[7], &[7]));
+        assert!(!is_passed_on(&[7, 8], &[8, 9]));
+        assert!(is_passed_on(&[7], &[8]));
+        assert!(is_passed_on(&[], &[8]));
+        assert!(!is_passed_on(&[7], &[]));
     }
 }

@@ -169,18 +169,24 @@ fn would_block(error: &io::Error) -> bool {
 }
 
 fn in_use(file: &File, path: &Path) -> Error {
-    let holder = file
+    let holders = file
         .metadata()
-        .ok()
-        .and_then(|meta| sysfs::lock_holder(meta.dev(), meta.ino()));
-    let holder = match holder {
-        Some(holder) => format!(" ({holder})"),
+        .map(|meta| sysfs::lock_holders(meta.dev(), meta.ino()));
+    let holder = match holders.unwrap_or_default().first() {
+        Some(&pid) => format!(" ({})", sysfs::process(pid)),
         None => String::new(),
     };
     Error::Busy(format!(
         "{} is in use by another process{holder}: unmount it there first (btrfuse umount DIR)",
         path.display()
     ))
+}
+
+/// The processes that hold a lock on the image at `path`, as far as this one can see them.
+pub fn lock_holders(path: &Path) -> Vec<u32> {
+    std::fs::metadata(path)
+        .map(|meta| sysfs::lock_holders(meta.dev(), meta.ino()))
+        .unwrap_or_default()
 }
 
 fn flock(file: &File, shared: bool) -> io::Result<()> {

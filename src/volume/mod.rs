@@ -24,7 +24,7 @@ pub use chunk_map::{ChunkMap, ChunkMapping, Extent, profile};
 pub use device::BlockDevice;
 pub use faulty_device::{Calls, Fault, FaultyDevice};
 pub use file_device::FileDevice;
-pub use image_lock::ImageLock;
+pub use image_lock::{ImageLock, lock_holders};
 pub use member::DeviceErrors;
 pub use memory_device::MemoryDevice;
 pub use volume::Volume;

@@ -183,19 +183,26 @@ fn unescape(field: &str) -> PathBuf {
     std::ffi::OsString::from_vec(plain).into()
 }
 
-/// The process that holds a lock on an inode, in words.
-pub(super) fn lock_holder(dev: u64, ino: u64) -> Option<String> {
-    let locks = fs::read_to_string("/proc/locks").ok()?;
+/// The processes that hold a lock on an inode.
+pub(super) fn lock_holders(dev: u64, ino: u64) -> Vec<u32> {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let (major, minor) = major_minor(dev);
     let file = format!("{major:02x}:{minor:02x}:{ino}");
-    let pid = locks.lines().find_map(|line| {
+    let holders = locks.lines().filter_map(|line| {
         // `1: FLOCK  ADVISORY  WRITE 708 08:01:131090 0 EOF`
         let fields: Vec<&str> = line.split_whitespace().collect();
         (fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&file.as_str()))
-            .then(|| fields[4].to_owned())
-    })?;
-    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(format!("process {pid}, {}", command.trim()))
+            .then(|| fields[4].parse().ok())?
+    });
+    holders.collect()
+}
+
+/// A process, in words.
+pub(super) fn process(pid: u32) -> String {
+    match fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(command) => format!("process {pid}, {}", command.trim()),
+        Err(_) => format!("process {pid}"),
+    }
 }
 
 #[cfg(test)]
