@@ -192,6 +192,18 @@ sleep 0.5
 code 5 timeout 20 "$BTRFUSE" umount m; says "couldn't be asked"
 kill -0 $next || fail "nobody took the image"
 kill $next
+# An option that nobody here can keep is refused, or kept; never dropped.
+got=0; as "$PLACE/bin/btrfuse" mount -o nosymfollow --log log "i,m g.img" m 2>out || got=$?
+if [ $got = 0 ]; then
+    grep "$PLACE/m" /proc/mounts | grep -q nosymfollow || fail "dropped: $(cat /proc/mounts)"
+    code 0 as "$PLACE/bin/btrfuse" umount m
+else
+    [ $got = 2 ] && grep -q "nosymfollow: .*doesn't know it" out || fail "$got: $(cat out)"
+fi
+chmod 644 log
+code 0 "$BTRFUSE" mount -o nosymfollow "$IMAGE" m
+grep "$PLACE/m" /proc/mounts | grep -q nosymfollow || fail "root's: $(cat /proc/mounts)"
+code 0 "$BTRFUSE" umount m
 "#,
     );
 }

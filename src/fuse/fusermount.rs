@@ -19,6 +19,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 const PROGRAM: &str = "fusermount3";
+const NOSYMFOLLOW: MountFlags = MountFlags::from_bits_retain(libc::MS_NOSYMFOLLOW as _);
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 
 /// Mounts, and returns the connection. The error is a sentence.
@@ -107,6 +108,8 @@ fn options(point: &Point) -> OsString {
         (MountFlags::NOATIME, "noatime"),
         (MountFlags::SYNCHRONOUS, "sync"),
         (MountFlags::DIRSYNC, "dirsync"),
+        // Not every version knows it, and one that doesn't refuses.
+        (NOSYMFOLLOW, "nosymfollow"),
     ] {
         if flags.contains(flag) {
             list.push(b',');
@@ -128,6 +131,11 @@ fn explain(why: &str, point: &Point) -> String {
     if why.contains("user_allow_other") {
         return "allow_other: a user may let others in only when /etc/fuse.conf has the line \
                 `user_allow_other`"
+            .to_owned();
+    }
+    if why.contains("unknown option 'nosymfollow'") {
+        return "nosymfollow: the fusermount3 of this system, which mounts for users, doesn't know \
+                it; leave it out, or let root mount"
             .to_owned();
     }
     if why.contains("open /dev/fuse: Permission denied") {
@@ -158,13 +166,13 @@ mod tests {
             plain_fuse: false,
             access: Access::Owner,
             read_only: true,
-            flags: MountFlags::NOEXEC,
+            flags: MountFlags::NOEXEC | NOSYMFOLLOW,
             threads: 4,
         };
         let list = options(&point).into_string().unwrap();
         assert_eq!(
             list,
-            "subtype=btrfuse,default_permissions,ro,noexec,fsname=/a\\,allow_other\\\\b"
+            "subtype=btrfuse,default_permissions,ro,noexec,nosymfollow,fsname=/a\\,allow_other\\\\b"
         );
     }
 }
