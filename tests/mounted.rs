@@ -2,7 +2,8 @@
 //! files, and how it ends.
 
 use btrfuse_test_support::{
-    BtrfuseMount, Image, LoopMount, Story, btrfs_check, btrfuse_binary, run, run_any, temp_dir,
+    BtrfuseMount, Image, LoopMount, Story, assert_quiet, btrfs_check, btrfuse_binary, run, run_any,
+    temp_dir,
 };
 use rustix::fs::SeekFrom as Place;
 use rustix::mount::{UnmountFlags, unmount};
@@ -178,6 +179,7 @@ fn signals_unmount_and_the_exit_is_the_durable_end() {
         kill_process(pid(&mount), signal).expect("our own child");
         let (status, log) = mount.wait_for_end();
         assert!(status.success(), "{signal:?}: {status}\n{log}");
+        assert_quiet(&format!("{signal:?}"), &log, &[]);
         judge_now(&image, &[("a", "before the signal")]);
     }
 }
@@ -218,6 +220,40 @@ fn a_signal_takes_nothing_but_our_mount_off_the_directory() {
     btrfs_check(image.path());
 }
 
+/// Every test that ends a mount holds that its log has no complaint. The rule looked for words
+/// that the log doesn't use, and could not fail.
+#[test]
+fn a_complaint_in_the_log_fails_a_test() {
+    const LOST: &str = "doesn't match its checksum";
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::read_write(image.path());
+    let content = vec![b'q'; 1 << 20];
+    fs::write(mount.path().join("file"), &content).expect("a writable mount");
+    mount.unmount();
+    let mut bytes = fs::read(image.path()).expect("our own image");
+    let at = bytes
+        .windows(4096)
+        .position(|part| part == &content[..4096]);
+    bytes[at.expect("uncompressed content") + 500] ^= 1;
+    fs::write(image.path(), bytes).expect("our own image");
+    let rotten = || {
+        let mount = BtrfuseMount::read_write(image.path());
+        let read = fs::read(mount.path().join("file"));
+        assert_eq!(read.expect_err("a rotten block").raw_os_error(), Some(5));
+        mount
+    };
+    let log = rotten().unmount_to_log();
+    let judged = |excuses: &'static [&'static str]| {
+        let log = log.clone();
+        std::panic::catch_unwind(move || assert_quiet("planted", &log, excuses)).is_ok()
+    };
+    assert!(!judged(&[]), "not seen:\n{log}");
+    assert!(!judged(&[LOST, "superblock"]), "never said:\n{log}");
+    let mount = rotten();
+    assert!(std::panic::catch_unwind(move || mount.unmount()).is_err());
+    rotten().unmount_excusing(&[LOST]);
+}
+
 /// A program doesn't let go: the first signal commits and detaches, the second ends it.
 #[test]
 fn signals_end_a_mount_that_is_in_use() {
@@ -235,6 +271,11 @@ fn signals_end_a_mount_that_is_in_use() {
     kill_process(pid(&mount), Signal::TERM).expect("our own child");
     let (status, log) = mount.wait_for_end();
     assert!(status.success(), "{status}\n{log}");
+    let excuses = [
+        "is still in use; it is detached",
+        "ending while programs still use",
+    ];
+    assert_quiet("in use", &log, &excuses);
     assert!(
         open.write_all(b"more")
             .and_then(|()| open.sync_all())
@@ -254,6 +295,7 @@ fn a_lazily_unmounted_mount_ends_with_its_last_user() {
     drop(open);
     let (status, log) = mount.wait_for_end();
     assert!(status.success(), "{status}\n{log}");
+    assert_quiet("detached", &log, &[]);
     judge_now(&image, &[("a", "after the umount")]);
 }
 

@@ -1,7 +1,7 @@
 //! What the daemon and the kernel agree on, seen in the requests that arrive: the log of the FUSE
 //! library says what was agreed, and each request with its size and its thread.
 
-use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check, run};
+use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, assert_quiet, btrfs_check, run};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,12 +11,6 @@ use std::time::{Duration, Instant};
 
 fn talkative(image: &Path, options: &str) -> BtrfuseMount {
     BtrfuseMount::with_log_level(image, options, "fuser=debug")
-}
-
-/// The end, without the rule that the log must not say ERROR: a capability's name does.
-fn end(mount: BtrfuseMount) {
-    let (status, log) = mount.end();
-    assert!(status.success(), "{status}\n{log}");
 }
 
 /// The requests of one kind since `from` (a length of the log).
@@ -69,7 +63,7 @@ fn what_makes_a_mount_fast_is_agreed_on() {
     let line = options.lines().find(|line| line.contains(ours));
     let line = line.expect("our mount");
     assert!(line.contains("default_permissions"), "{line}");
-    end(mount);
+    mount.unmount();
 }
 
 /// A mount can be taken out before the daemon has read the kernel's first request. That is a
@@ -78,13 +72,16 @@ fn what_makes_a_mount_fast_is_agreed_on() {
 fn a_mount_that_is_gone_at_once_ends_well() {
     let image = Image::mkfs_btrfs(300, &[]);
     let mut unasked = 0;
-    for round in 0..100 {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // On a busy machine a round that comes early enough takes longer to come.
+    for round in 0.. {
+        if round >= 100 && (unasked > 0 || Instant::now() > deadline) {
+            break;
+        }
         let mount = BtrfuseMount::gone_at_once(image.path(), "subvolid=5");
         let (status, log) = mount.wait_for_end();
         assert!(status.success(), "round {round}: {status}\n{log}");
-        for word in ["ERROR", "WARN", "panicked at"] {
-            assert!(!log.contains(word), "round {round}: {word}\n{log}");
-        }
+        assert_quiet(&format!("round {round}"), &log, &[]);
         unasked += usize::from(log.contains("before its first request"));
     }
     assert!(unasked > 0, "no round was early enough to test anything");
@@ -139,7 +136,7 @@ fn writes_gather_in_the_page_cache_and_come_large() {
         sizes.len()
     );
     assert!(sizes.contains(&(1 << 20)), "no large one: {sizes:?}");
-    end(mount);
+    mount.unmount();
     btrfs_check(image.path());
 }
 
@@ -192,7 +189,7 @@ fn listings_bring_attributes_and_the_kernel_keeps_them() {
     }
     let later = asked(&mount.log(), from);
     assert!(later < FILES / 10, "{later} questions three seconds later");
-    end(mount);
+    mount.unmount();
 }
 
 /// A handle names an inode for longer than the kernel's caches do (NFS servers, backup programs).

@@ -60,6 +60,14 @@ impl Judge {
         }
     }
 
+    /// What the daemon's log must say when it writes to such an image.
+    pub fn log_excuses(self) -> &'static [&'static str] {
+        match self.quotas_unaccounted {
+            true => &["quotas are on: their numbers are marked as inconsistent"],
+            false => &[],
+        }
+    }
+
     /// For an image of ours with such an inode: the false alarm, and nothing else, is let pass,
     /// and check is content once the inode is gone.
     pub fn excusing_extended_references(self) -> Self {
