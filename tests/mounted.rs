@@ -8,12 +8,12 @@ use btrfuse_test_support::{
 use rustix::fs::SeekFrom as Place;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs::{self, File};
+use std::fs::{self, File, FileTimes};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 fn pid(mount: &BtrfuseMount) -> Pid {
     Pid::from_raw(mount.daemon_id().cast_signed()).expect("a running daemon")
@@ -172,7 +172,7 @@ fn a_killed_daemon_leaves_a_sound_image() {
 
 #[test]
 fn signals_unmount_and_the_exit_is_the_durable_end() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let image = Image::mkfs_btrfs(300, &[]);
         let mount = BtrfuseMount::read_write(image.path());
         fs::write(mount.path().join("a"), "before the signal").expect("a writable mount");
@@ -252,6 +252,58 @@ fn a_complaint_in_the_log_fails_a_test() {
     let mount = rotten();
     assert!(std::panic::catch_unwind(move || mount.unmount()).is_err());
     rotten().unmount_excusing(&[LOST]);
+}
+
+/// What a read makes of the access time of a file that nobody has read since it was written, and
+/// of one that was read since.
+#[test]
+fn access_times_move_as_the_options_say() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let hour = Duration::from_secs(3600);
+    for (option, moves) in [
+        ("noatime", [false, false]),
+        ("relatime", [true, false]),
+        ("strictatime", [true, true]),
+    ] {
+        let accessed = |path: &Path| {
+            let found = fs::metadata(path).expect("a file");
+            found.accessed().expect("an access time")
+        };
+        let reset = |root: &Path| {
+            for (name, time) in [
+                ("unread", SystemTime::UNIX_EPOCH + hour),
+                ("read", SystemTime::now() + hour),
+            ] {
+                fs::write(root.join(name), [7; 9000]).expect("a writable mount");
+                let file = File::options().write(true).open(root.join(name));
+                let times = FileTimes::new().set_accessed(time);
+                file.and_then(|file| file.set_times(times)).expect("times");
+            }
+        };
+        let read = |root: &Path| {
+            ["unread", "read"].map(|name| {
+                let before = accessed(&root.join(name));
+                fs::read(root.join(name)).expect("a file");
+                before != accessed(&root.join(name))
+            })
+        };
+        let fresh = BtrfuseMount::read_write(image.path());
+        reset(fresh.path());
+        fresh.unmount();
+        // The kernel is asked the same about a copy.
+        let twin = image.copy().fresh_fsid();
+        let judge = LoopMount::new(&[twin.path()], option);
+        assert_eq!(read(judge.path()), moves, "the kernel, {option}");
+        judge.unmount();
+        let mount = BtrfuseMount::new(image.path(), &format!("subvolid=5,{option}"));
+        assert_eq!(read(mount.path()), moves, "{option}");
+        let shown = ["unread", "read"].map(|name| accessed(&mount.path().join(name)));
+        mount.unmount();
+        let mount = LoopMount::read_only(image.path());
+        let kept = ["unread", "read"].map(|name| accessed(&mount.path().join(name)));
+        assert_eq!(kept, shown, "{option}: on the image");
+        mount.unmount();
+    }
 }
 
 /// A program doesn't let go: the first signal commits and detaches, the second ends it.

@@ -371,3 +371,24 @@ fn everybody_who_unmounts_waits_for_the_last_commit() {
     assert!(flushes() > before);
     assert_eq!(told, [flushes(); 2], "flushes when it was told");
 }
+
+/// The second answer was that all is well, whatever the first had been.
+#[test]
+fn a_failed_unmount_is_told_to_all_who_unmount() {
+    let inner = MemoryDevice::zeroed(256 << 20);
+    mkfs::make(&inner, &MkfsOptions::default()).unwrap();
+    let faulty = Arc::new(FaultyDevice::over(Arc::new(inner)));
+    let device: Arc<dyn BlockDevice> = faulty.clone();
+    let fs = mount(&device, true);
+    mkdir(&fs, NodeId::ROOT, b"last");
+    faulty.plan(Fault::FailFlush(1));
+    let both = [0; 2].map(|_| {
+        let fs = fs.clone();
+        thread::spawn(move || fs.unmount())
+    });
+    let mut told = both.map(|thread| thread.join().unwrap()).to_vec();
+    told.push(fs.unmount());
+    let words = told.into_iter().map(|told| told.unwrap_err().to_string());
+    let words: Vec<String> = words.collect();
+    assert!(words.iter().all(|other| *other == words[0]), "{words:?}");
+}

@@ -137,3 +137,30 @@ fn schedules(args: &super::ReplayArgs, kind: Kind) -> Result<(), Failure> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(protocol: Option<&str>) -> Result<serde_json::Value, Failure> {
+        let place = tempfile::tempdir().unwrap();
+        let report = place.path().join("report");
+        replay(super::super::ReplayArgs {
+            scenarios: Vec::new(),
+            protocol: protocol.map(str::to_owned),
+            json: true,
+            report: Some(report.clone()),
+            svg: None,
+        })?;
+        Ok(serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn without_a_protocol_the_build_s_own_is_replayed() {
+        let own = report(None).unwrap();
+        assert_eq!(own["protocol"], Kind::BUILD.name());
+        assert_eq!(own["as_expected"], true);
+        assert_eq!(report(Some("unfixed")).unwrap()["protocol"], "unfixed");
+        assert_eq!(report(Some("fixed-up")).unwrap_err().exit, Exit::Usage);
+    }
+}

@@ -41,7 +41,8 @@ impl LoopMount {
         Self::new(&[image], "ro,subvolid=5")
     }
 
-    /// Mounts with options as `mount -o` takes them, from one or several devices.
+    /// Mounts with options as `mount -o` takes them (`noatime` if they say nothing of that), from
+    /// one or several devices.
     #[track_caller]
     pub fn new(images: &[&Path], options: &str) -> Self {
         Self::try_new(images, options).unwrap_or_else(|error| {
@@ -78,10 +79,12 @@ impl LoopMount {
         let mut flags = MountFlags::NOATIME;
         let mut data = Vec::new();
         for option in options.split(',').filter(|option| !option.is_empty()) {
-            if option == "ro" {
-                flags |= MountFlags::RDONLY
-            } else {
-                data.push(option.to_owned())
+            match option {
+                "ro" => flags |= MountFlags::RDONLY,
+                "noatime" => {}
+                "relatime" => flags ^= MountFlags::NOATIME | MountFlags::RELATIME,
+                "strictatime" => flags ^= MountFlags::NOATIME | MountFlags::STRICTATIME,
+                _ => data.push(option.to_owned()),
             }
         }
         // The others are named, so that no scan of the whole machine is needed.
