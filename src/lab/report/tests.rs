@@ -1,7 +1,7 @@
 //! The report: no cell without a word, the same facts in each form, nothing from outside.
 
 use super::evidence::{Evidence, Live, LivePlan};
-use super::matrix::{State, protocols};
+use super::matrix::{State, Table, protocols};
 use super::schedules::Schedules;
 use super::{Report, page, text};
 use crate::extent_buffer::Kind;
