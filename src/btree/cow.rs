@@ -118,7 +118,12 @@ impl TreeContext {
     }
 
     /// A new block with the contents of `old`.
-    fn copy(&self, trans: &TransHandle, root: &Root, old: &WriteGuard) -> Result<WriteGuard> {
+    pub(super) fn copy(
+        &self,
+        trans: &TransHandle,
+        root: &Root,
+        old: &WriteGuard,
+    ) -> Result<WriteGuard> {
         let level = tree_block::level(old);
         let first_key = match tree_block::nritems(old) {
             0 => Default::default(),

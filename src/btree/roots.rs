@@ -10,7 +10,7 @@ use crate::ondisk::ids::{
     ROOT_TREE_OBJECTID,
 };
 use crate::ondisk::key::{Key, kind};
-use crate::ondisk::{RootItem, Timespec};
+use crate::ondisk::{ROOT_SUBVOL_DEAD, RootItem, Timespec};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
 use crate::transaction::TransHandle;
@@ -18,6 +18,7 @@ use crate::units::{Generation, Logical};
 use std::collections::BTreeMap;
 
 use super::TreeContext;
+use super::in_place::InPlaceGate;
 
 /// Where a tree's root node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +43,12 @@ pub struct Root {
     last_snapshot: AtomicU64,
     /// Whether snapshots of it can exist: only then are its leaves' data references its own.
     shareable: bool,
-    /// A snapshot is about to be taken: every block is copied again before it changes.
+    /// A snapshot was taken in this transaction: every block is copied again before it changes.
     force_cow: AtomicBool,
+    /// The subvolume was deleted: its root item says so, or is about to.
+    dead: AtomicBool,
+    /// Content that is written over in place, and snapshots that must not see it change.
+    pub(super) in_place: InPlaceGate,
 }
 
 /// Whether `objectid` is a subvolume's or a snapshot's tree.
@@ -65,14 +70,18 @@ impl Root {
     /// A tree whose root node the superblock (or a caller) names.
     pub fn new(key: Key, node: RootNode, item: RootItem) -> Arc<Self> {
         let last_snapshot = item.last_snapshot.get();
+        let shareable = is_fs_tree(key.objectid);
+        let dead = item.refs.get() == 0 || item.flags.get() & ROOT_SUBVOL_DEAD != 0;
         Arc::new(Self {
             objectid: key.objectid,
             key,
             node: RwLock::new(node),
             item: Mutex::new(item),
             last_snapshot: AtomicU64::new(last_snapshot),
-            shareable: is_fs_tree(key.objectid),
+            shareable,
+            dead: AtomicBool::new(shareable && dead),
             force_cow: AtomicBool::new(false),
+            in_place: InPlaceGate::default(),
         })
     }
 
@@ -116,6 +125,24 @@ impl Root {
         if is_first {
             trans.transaction().add_dirty_root(self.objectid);
         }
+    }
+
+    /// The subvolume is deleted from here on. The caller marks the tree as dirty.
+    pub fn kill(&self) {
+        let mut item = self.item.lock();
+        item.refs.set(0);
+        let flags = item.flags.get();
+        item.flags.set(flags | ROOT_SUBVOL_DEAD);
+        item.drop_progress = Key::MIN.into();
+        item.drop_level = 0;
+        // Release: pairs with the Acquire in `is_dead`.
+        self.dead.store(true, Ordering::Release);
+    }
+
+    /// Whether the subvolume was deleted.
+    pub fn is_dead(&self) -> bool {
+        // Acquire: pairs with the Release in `kill`.
+        self.dead.load(Ordering::Acquire)
     }
 
     /// The tree has got new blocks (a copy takes its original's place and counts nothing).

@@ -19,6 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct Wishes {
     stop: bool,
     write_early: bool,
+    clean: bool,
 }
 
 #[derive(Default)]
@@ -88,6 +89,14 @@ impl Committer {
         Ok(())
     }
 
+    /// There is a deleted subvolume to drop.
+    pub(super) fn ring_for_cleaning(&self) {
+        if let Some(background) = &*self.background.lock() {
+            background.bell.wishes.lock().clean = true;
+            background.bell.rung.notify_all();
+        }
+    }
+
     /// Commits a last time and ends the thread. Later calls only commit.
     pub fn shutdown(&self) -> Result<()> {
         if let Some(mut background) = self.background.lock().take()
@@ -148,6 +157,7 @@ fn run(committer: &Weak<Committer>, bell: &Bell, interval: Duration) {
     let mut cleaning = true;
     loop {
         let mut wishes = bell.wishes.lock();
+        cleaning |= std::mem::take(&mut wishes.clean);
         if !wishes.stop && !wishes.write_early && !cleaning {
             let left = interval.saturating_sub(last.elapsed()).min(LOOK_EVERY);
             bell.rung.wait_for(&mut wishes, left);
@@ -156,6 +166,7 @@ fn run(committer: &Weak<Committer>, bell: &Bell, interval: Duration) {
             return;
         }
         let write_early = std::mem::take(&mut wishes.write_early);
+        cleaning |= std::mem::take(&mut wishes.clean);
         drop(wishes);
         let Some(committer) = committer.upgrade() else {
             return;

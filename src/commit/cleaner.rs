@@ -43,9 +43,11 @@ impl Committer {
         Ok(())
     }
 
-    /// A tree was deleted, durably: its ORPHAN_ITEM is committed and nobody uses it any more.
+    /// A tree was deleted, which its ORPHAN_ITEM and its root item say, and nobody uses it any
+    /// more: nothing reads it, and nothing edits it.
     pub fn add_dead_root(&self, objectid: u64) {
         self.cleaner.queue.lock().push_back(objectid);
+        self.ring_for_cleaning();
     }
 
     /// One step of dropping; true if there is more to do.

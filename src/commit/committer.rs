@@ -219,6 +219,7 @@ impl Committer {
             .store(guard.transid().get(), Ordering::Release);
         if let Some(hooks) = self.hooks() {
             hooks.flush_delayed_items(trans)?;
+            self.lone_edits(trans, &*hooks)?;
         }
         let space = &self.ctx.space;
         if transaction.is_unchanged() && !space.has_new_chunks() {
@@ -243,6 +244,21 @@ impl Committer {
             pinned: space.take_pinned(),
             removed,
         }))
+    }
+
+    /// Snapshots. Each finds the references of all blocks in the extent tree, also of those that
+    /// this transaction made.
+    fn lone_edits(&self, trans: &TransHandle, hooks: &dyn CommitHooks) -> Result<()> {
+        let mut any = false;
+        while let Some(edit) = hooks.next_lone_edit() {
+            any = true;
+            self.run_heads(trans, usize::MAX)?;
+            edit(trans)?;
+        }
+        if any {
+            self.ctx.end_snapshots();
+        }
+        Ok(())
     }
 
     /// The fixpoint: writing down what changed changes trees, until nothing is left to write.

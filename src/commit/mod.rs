@@ -32,5 +32,5 @@ mod tests;
 pub use committer::{CommitCounters, Committer};
 pub use csums::{CsumRun, Csums};
 pub use engine::{Engine, OpenOptions};
-pub use hooks::CommitHooks;
+pub use hooks::{CommitHooks, LoneEdit};
 pub use open::open;

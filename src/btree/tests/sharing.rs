@@ -1,10 +1,9 @@
 //! Trees that share blocks: references stay right whoever changes what first.
 
 use super::bench::Bench;
-use crate::btree::{Root, RootNode};
+use crate::btree::Root;
 use crate::extent_buffer::Kind;
 use crate::ondisk::key::{Key, kind};
-use crate::ondisk::tree_block::{self, Header};
 use crate::ondisk::{FILE_EXTENT_REG, FileExtentItem};
 use crate::sync::Arc;
 use crate::transaction::{RefKind, TransHandle};
@@ -23,40 +22,21 @@ fn data_at(id: u64) -> Logical {
 }
 
 impl Bench {
-    /// A snapshot as a commit takes it: the source's root is copied for both, and everything the
-    /// root points to is referenced once more.
-    fn snapshot(&self, source: u64, target: u64) {
+    /// A snapshot as a commit takes it, and what the commit still changes in the source then, as
+    /// where the snapshot's name is: none of it is in the snapshot.
+    fn snapshot(&self, source: u64, target: u64, behind: &[u64], model: &mut Model) {
         self.commit_with(|bench, trans| {
             let ctx = &bench.ctx;
             let source = bench.root(source);
-            // The source's root belongs to this transaction from here on.
-            ctx.modify(trans, &source, &Key::MAX, |_| ()).unwrap();
-            bench.run_refs(trans);
-            let node = source.node();
-            let copy = bench.create_tree(trans, target);
-            let from = ctx.cache.find(node.bytenr).unwrap().into_read();
-            let placeholder = copy.node();
-            let at = if node.level == 0 {
-                placeholder.bytenr
-            } else {
-                // The placeholder leaf makes way for a root of the right level.
-                let fresh = ctx.new_block(trans, &copy, node.level, tree_block::key(&from, 0));
-                let at = fresh.unwrap().bytenr();
-                let old = ctx.cache.find(placeholder.bytenr).unwrap().into_write();
-                ctx.free_block(trans, &copy, old, true);
-                at
-            };
-            let mut root = ctx.cache.find(at).unwrap().into_write();
-            root[Header::SIZE..].copy_from_slice(&from[Header::SIZE..]);
-            let count = tree_block::nritems(&from);
-            tree_block::set_nritems(&mut root, count);
-            let holder = crate::btree::refs::Holder::Tree(target);
-            ctx.add_child_refs(trans.transaction(), &copy, &root, holder);
-            drop(root);
-            copy.set_node(RootNode { bytenr: at, ..node });
-            source.set_last_snapshot(trans.transid());
-            copy.set_last_snapshot(trans.transid());
-            copy.item().bytes_used = source.item().bytes_used;
+            let key = Key::new(target, kind::ROOT_ITEM, trans.transid().get());
+            ctx.copy_tree(trans, &source, key, |_| ()).unwrap();
+            for id in behind {
+                let key = Key::new(256 + id, 252, 0);
+                let data = vec![*id as u8; 100];
+                ctx.upsert(trans, &source, &key, &data).unwrap();
+                model.insert(key, data);
+            }
+            ctx.end_snapshots();
         });
     }
 
@@ -117,7 +97,7 @@ enum Step {
     Put { tree: usize, id: u64 },
     Drop { tree: usize, id: u64 },
     Pad { tree: usize, id: u64 },
-    Snapshot { tree: usize },
+    Snapshot { tree: usize, behind: u64 },
     Commit,
 }
 
@@ -127,7 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (tree.clone(), id.clone()).prop_map(|(tree, id)| Step::Put { tree, id }),
         4 => (tree.clone(), id.clone()).prop_map(|(tree, id)| Step::Drop { tree, id }),
         4 => (tree.clone(), id).prop_map(|(tree, id)| Step::Pad { tree, id }),
-        1 => tree.prop_map(|tree| Step::Snapshot { tree }),
+        1 => (tree, 0..150u64).prop_map(|(tree, behind)| Step::Snapshot { tree, behind }),
         1 => Just(Step::Commit),
     ]
 }
@@ -165,11 +145,13 @@ proptest! {
                     bench.ctx.upsert(&trans, &bench.root(*objectid), &key, &data).unwrap();
                     model.insert(key, data);
                 }
-                Step::Snapshot { tree } if trees.len() < 6 => {
-                    let (source, model) = trees[tree % trees.len()].clone();
+                Step::Snapshot { tree, behind } if trees.len() < 6 => {
                     let target = 256 + trees.len() as u64;
-                    bench.snapshot(source, target);
-                    trees.push((target, model));
+                    let tree = tree % trees.len();
+                    let (source, model) = &mut trees[tree];
+                    let frozen = model.clone();
+                    bench.snapshot(*source, target, &[behind, behind / 2, behind], model);
+                    trees.push((target, frozen));
                 }
                 Step::Snapshot { .. } | Step::Commit => bench.commit(),
             }

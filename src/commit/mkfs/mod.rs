@@ -158,7 +158,7 @@ pub fn judge_options(options: &MkfsOptions) -> Result<()> {
 }
 
 /// A random UUID of version 4.
-fn random_uuid() -> Result<Uuid> {
+pub fn random_uuid() -> Result<Uuid> {
     let mut uuid: Uuid = [0; 16];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut uuid))

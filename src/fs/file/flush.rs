@@ -10,6 +10,7 @@ use super::extents::records_in;
 use super::nocow::{Place, places_of};
 use super::ranges::Ranges;
 use crate::allocator::{DataReservation, MetaReservation, Steal};
+use crate::btree::{InPlace, InPlacePass};
 use crate::error::{Error, Result};
 use crate::fs::DirtyTicket;
 use crate::fs::filesystem::Filesystem;
@@ -185,7 +186,9 @@ pub(super) fn count_bytes(meta: &mut InodeMeta, added: u64, freed: u64) {
 
 fn write_out(fs: &Filesystem, inode: &Arc<Inode>, mut batch: Batch) -> Result<()> {
     let mut written = Vec::new();
-    let outcome = write_runs(fs, inode, &mut batch, &mut written);
+    // Until the tree says what was written: a snapshot would see old places change.
+    let in_place = inode.root.pass_in_place(InPlace::Write);
+    let outcome = write_runs(fs, inode, &mut batch, &mut written, in_place.as_ref());
     let outcome = match outcome {
         Ok(()) => {
             let size = batch.size;
@@ -207,11 +210,12 @@ fn write_runs(
     inode: &Arc<Inode>,
     batch: &mut Batch,
     written: &mut Vec<Written>,
+    in_place: Option<&InPlacePass>,
 ) -> Result<()> {
     let ranges = batch.ranges.clone();
     let mut gather = Gather::default();
     for run in ranges.runs() {
-        for part in places_of(fs, inode, &run)? {
+        for part in places_of(fs, inode, &run, in_place)? {
             let mut here = part.file.start;
             while here < part.file.end {
                 // Before the next one, not behind the last one: what is left for the end is

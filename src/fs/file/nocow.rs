@@ -5,7 +5,7 @@
 //! "no" is always safe: the range is copied.
 
 use super::extents::{Body, ExtentRecord, records_in};
-use crate::btree::Root;
+use crate::btree::{InPlacePass, Root};
 use crate::error::Result;
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
@@ -49,8 +49,14 @@ pub(super) fn data_ref(
     }
 }
 
-/// Cuts a dirty range by where its parts can go. The caller holds the inode's `flush`.
-pub(super) fn places_of(fs: &Filesystem, inode: &Inode, range: &Range<u64>) -> Result<Vec<Part>> {
+/// Cuts a dirty range by where its parts can go. The caller holds the inode's `flush`, and
+/// `in_place`, if it got that, until what it has written is in the tree.
+pub(super) fn places_of(
+    fs: &Filesystem,
+    inode: &Inode,
+    range: &Range<u64>,
+    in_place: Option<&InPlacePass>,
+) -> Result<Vec<Part>> {
     let flags = inode.meta.lock().flags;
     let mut parts: Vec<Part> = Vec::new();
     let mut push = |file: Range<u64>, place: Place| match parts.last_mut() {
@@ -59,7 +65,7 @@ pub(super) fn places_of(fs: &Filesystem, inode: &Inode, range: &Range<u64>) -> R
         _ => parts.push(Part { file, place }),
     };
     let mut here = range.start;
-    if flags & (INODE_NODATACOW | INODE_PREALLOC) != 0 {
+    if in_place.is_some() && flags & (INODE_NODATACOW | INODE_PREALLOC) != 0 {
         for record in records_in(&fs.ctx, &inode.root, inode.objectid, range, usize::MAX)? {
             let file = record.file.start.max(here)..record.file.end.min(range.end);
             push(here..file.start, Place::Anew);
@@ -167,11 +173,16 @@ fn is_exclusive(
     Ok(alone.unwrap_or(false))
 }
 
-/// Whether a write of `range` needs no new space: all of it is preallocated, or written in
-/// place.
-pub(super) fn owns_range(fs: &Filesystem, inode: &Inode, range: &Range<u64>) -> Result<bool> {
+/// Whether a write of `range` needs no new space: all of it is preallocated, or written in place.
+/// Holds as long as `promise`: a snapshot would share those places.
+pub(super) fn owns_range(
+    fs: &Filesystem,
+    inode: &Inode,
+    range: &Range<u64>,
+    promise: &InPlacePass,
+) -> Result<bool> {
     let _still = inode.data.flush.lock();
-    owns_range_locked(fs, inode, range)
+    owns_range_locked(fs, inode, range, promise)
 }
 
 /// As [`owns_range`], for who holds the inode's `flush`.
@@ -179,7 +190,8 @@ pub(super) fn owns_range_locked(
     fs: &Filesystem,
     inode: &Inode,
     range: &Range<u64>,
+    promise: &InPlacePass,
 ) -> Result<bool> {
-    let parts = places_of(fs, inode, range)?;
+    let parts = places_of(fs, inode, range, Some(promise))?;
     Ok(parts.iter().all(|part| part.place != Place::Anew))
 }

@@ -10,6 +10,7 @@ use super::nocow;
 use super::queue::{flush_all, throttle};
 use super::read::read_merged;
 use crate::allocator::{DataReservation, MetaReservation, Steal};
+use crate::btree::{InPlace, InPlacePass};
 use crate::error::{Error, Result};
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
@@ -29,6 +30,8 @@ const BYTES_PER_ITEM: u64 = 4 << 20;
 pub(super) struct Promise {
     data: Option<DataReservation>,
     items: MetaReservation,
+    /// Held until the content is in memory, where nothing stands for its space.
+    in_place: Option<InPlacePass>,
 }
 
 /// Writes all of `data` at `offset`; the file grows if it ends behind the old end.
@@ -130,8 +133,11 @@ fn promise(
         Err(Error::NoSpace) => Error::NoSpace,
         other => return other,
     };
+    let Some(in_place) = inode.root.pass_in_place(InPlace::Promise) else {
+        return Err(refused);
+    };
     for place in places {
-        if !nocow::owns_range(fs, inode, place)? {
+        if !nocow::owns_range(fs, inode, place, &in_place)? {
             return Err(refused);
         }
     }
@@ -139,6 +145,7 @@ fn promise(
     Ok(Promise {
         data: None,
         items: fs.ctx.space.reserve_metadata(items, Steal::No)?,
+        in_place: Some(in_place),
     })
 }
 
@@ -146,12 +153,12 @@ impl Promise {
     /// `NoSpace` if nothing was promised to `parts` because others were thought to change. The caller
     /// holds the inode's `flush`.
     pub fn want_for(&self, fs: &Filesystem, inode: &Inode, parts: &[(u64, Vec<u8>)]) -> Result<()> {
-        if self.data.is_some() {
+        let Some(in_place) = &self.in_place else {
             return Ok(());
-        }
+        };
         for (start, bytes) in parts {
             let range = *start..start.saturating_add(bytes.len() as u64);
-            if !nocow::owns_range_locked(fs, inode, &range)? {
+            if !nocow::owns_range_locked(fs, inode, &range, in_place)? {
                 return Err(Error::NoSpace);
             }
         }
@@ -165,6 +172,7 @@ fn promise_now(fs: &Filesystem, inode: &Inode, bytes: u64) -> Result<Promise> {
     Ok(Promise {
         items: space.try_reserve_metadata(promised_items(fs, inode, bytes), Steal::No)?,
         data: Some(space.try_reserve_data(bytes)?),
+        in_place: None,
     })
 }
 
@@ -174,6 +182,7 @@ fn try_promise(fs: &Filesystem, inode: &Inode, bytes: u64) -> Result<Promise> {
     Ok(Promise {
         items: space.reserve_metadata(promised_items(fs, inode, bytes), Steal::No)?,
         data: Some(space.reserve_data(bytes)?),
+        in_place: None,
     })
 }
 
