@@ -328,6 +328,7 @@ fn engine_options(options: &Options, protocol: Kind) -> MountOptions {
             Atime::Never => AtimeMode::Off,
         },
         discard: options.discard,
+        user_subvol_rm_allowed: options.user_subvol_rm_allowed,
         ..defaults
     }
 }

@@ -143,6 +143,37 @@ impl Acl {
         (bits, all)
     }
 
+    /// What the list lets somebody do who isn't the owner: an entry of their own counts alone; of
+    /// their groups any that grants all of `want`, and if none does, others' bits don't count.
+    pub fn granted(&self, uid: u32, file_gid: u32, groups: &[u32], want: u32) -> u32 {
+        let find = |tag| self.entries.iter().find(|entry| entry.tag == tag);
+        let mask = find(MASK).map_or(7, |entry| entry.perm);
+        let own = |entry: &&Entry| entry.tag == USER && entry.id == uid;
+        if let Some(entry) = self.entries.iter().find(own) {
+            return u32::from(entry.perm & mask);
+        }
+        let mut in_a_group = false;
+        for entry in &self.entries {
+            let gid = match entry.tag {
+                GROUP_OBJ => file_gid,
+                GROUP => entry.id,
+                _ => continue,
+            };
+            if !groups.contains(&gid) {
+                continue;
+            }
+            in_a_group = true;
+            let perm = u32::from(entry.perm & mask);
+            if perm & want == want {
+                return perm;
+            }
+        }
+        match in_a_group {
+            true => 0,
+            false => find(OTHER).map_or(0, |entry| u32::from(entry.perm)),
+        }
+    }
+
     /// Makes the list agree with changed permission bits (chmod).
     pub fn set_mode(&mut self, mode: u32) {
         for (tag, shift) in [(USER_OBJ, 6), (OTHER, 0)] {
@@ -231,6 +262,23 @@ mod tests {
         list.set_mode(0o100640);
         assert_eq!(list.equivalent_mode().0, 0o640);
         assert_eq!(*list.perm_of(GROUP_OBJ).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_list_grants_what_its_nearest_entry_says() {
+        let list = acl(&[
+            (USER_OBJ, 7, NONE),
+            (USER, 7, 1000),
+            (GROUP_OBJ, 1, NONE),
+            (GROUP, 7, 30),
+            (MASK, 3, NONE),
+            (OTHER, 7, NONE),
+        ]);
+        let granted = |uid, groups: &[u32]| list.granted(uid, 20, groups, 3);
+        assert_eq!(granted(1000, &[20]), 3, "their own entry, below the mask");
+        assert_eq!(granted(1, &[20, 30]), 3, "one of the groups");
+        assert_eq!(granted(1, &[20]), 0, "a group that doesn't grant it all");
+        assert_eq!(granted(1, &[40]), 7, "others");
     }
 
     #[test]

@@ -8,11 +8,12 @@ use super::attr::{Attr, FileKind, Timestamp};
 use super::dir::{self, Target};
 use super::filesystem::Filesystem;
 use super::inode::{Inode, InodeMeta, is_frozen, rdev_to_disk, to_disk};
-use super::node_id::NodeId;
+use super::node_id::{NodeId, ROOT_DIR_OBJECTID};
 use super::orphan;
 use super::request::Caller;
 use super::xattr::{self, Inheritance};
 use crate::allocator::Steal;
+use crate::btree::Root;
 use crate::error::{Error, Result};
 use crate::ondisk::tree_block::inline_data_size_max;
 use crate::ondisk::{
@@ -180,7 +181,7 @@ impl Filesystem {
         let objectid = self.objectids.allocate(&self.ctx, &dir.root)?;
         let inode = self.with_trans(reservation, |trans| {
             orphan::add(&self.ctx, trans, &dir.root, objectid)?;
-            self.give_birth(trans, &dir, objectid, embryo, None)
+            self.give_birth(trans, &dir.root, objectid, embryo, None)
         })?;
         self.home.table.open(&inode);
         Ok(self.hand_out(&inode))
@@ -215,7 +216,8 @@ impl Filesystem {
                 kind: embryo.entry_type(),
             };
             let now = embryo.meta.otime;
-            let inode = self.give_birth(trans, &dir, objectid, embryo, Some((index, name)))?;
+            let name_there = Some((dir.objectid, index, name));
+            let inode = self.give_birth(trans, &dir.root, objectid, embryo, name_there)?;
             dir::add(&self.ctx, trans, &dir, index, name, target)?;
             let mut meta = dir.meta.lock();
             meta.size = meta.size.saturating_add(dir::size_of(name));
@@ -238,9 +240,11 @@ impl Filesystem {
         Ok(())
     }
 
-    /// `Err` for a directory that was removed while somebody stood in it. Under its `names` lock.
+    /// `Err` for a directory that was removed while somebody stood in it, also where it was a
+    /// whole subvolume's. Under its `names` lock.
     pub(in crate::fs) fn want_alive(&self, dir: &Inode) -> Result<()> {
-        if dir.meta.lock().nlink == 0 {
+        let removed = dir.meta.lock().nlink == 0;
+        if removed || (dir.objectid == ROOT_DIR_OBJECTID && dir.root.is_dead()) {
             Err(Error::NotFound)
         } else {
             Ok(())
@@ -291,14 +295,37 @@ impl Filesystem {
         })
     }
 
-    /// Writes the items of a new inode in the tree of `dir`; `name` is its index and name there.
+    /// What the root directory of a new subvolume in `dir` is born with: nothing of that
+    /// directory's, no access list either. Compression is that of the subvolume around it.
+    pub(in crate::fs) fn subvolume_embryo(&self, caller: &Caller, dir: &Inode) -> Result<Embryo> {
+        let birth = Birth {
+            kind: FileKind::Directory,
+            mode: 0o777,
+            rdev: 0,
+            target: &[],
+        };
+        let mut embryo = self.embryo(caller, dir, &birth)?;
+        let around = self.load_root_dir(dir.root.objectid)?;
+        embryo.compression = xattr::inheritance(&self.ctx, &around)?.compression.clone();
+        embryo.meta.flags = match embryo.compression {
+            Some(_) => INODE_COMPRESS,
+            None => 0,
+        };
+        embryo.meta.gid = caller.gid;
+        embryo.meta.mode = libc::S_IFDIR | (0o777 & !caller.umask);
+        (embryo.acl, embryo.default_acl) = (None, None);
+        Ok(embryo)
+    }
+
+    /// Writes the items of a new inode in the tree `root`; `name` is its parent there, its index
+    /// and its name.
     pub(in crate::fs) fn give_birth(
         &self,
         trans: &TransHandle,
-        dir: &Inode,
+        root: &Arc<Root>,
         objectid: u64,
         embryo: Embryo,
-        name: Option<(u64, &[u8])>,
+        name: Option<(u64, u64, &[u8])>,
     ) -> Result<Arc<Inode>> {
         let transid = trans.transid().get();
         let mut meta = embryo.meta;
@@ -308,8 +335,8 @@ impl Filesystem {
             Key::new(objectid, kind::INODE_ITEM, 0),
             meta.to_item().as_bytes().to_vec(),
         )];
-        if let Some((index, name)) = name {
-            let key = Key::new(objectid, kind::INODE_REF, dir.objectid);
+        if let Some((parent, index, name)) = name {
+            let key = Key::new(objectid, kind::INODE_REF, parent);
             items.push((key, InodeRef::encode(index, name)));
         }
         for (name, value) in [
@@ -330,9 +357,9 @@ impl Filesystem {
             .iter()
             .map(|(key, bytes)| (*key, bytes.as_slice()))
             .collect();
-        self.ctx.insert_many(trans, &dir.root, &items)?;
-        dir.root.set_changed(trans, to_disk(Timestamp::now()));
-        let inode = Inode::new(dir.root.clone(), objectid, meta, &self.home)?;
+        self.ctx.insert_many(trans, root, &items)?;
+        root.set_changed(trans, to_disk(Timestamp::now()));
+        let inode = Inode::new(root.clone(), objectid, meta, &self.home)?;
         Ok(self.home.table.insert(Arc::new(inode)))
     }
 }

@@ -6,6 +6,7 @@ use super::filesystem::{Filesystem, Node};
 use super::inode::{Inode, is_frozen};
 use super::node_id::NodeId;
 use super::request::{Whence, WriteFlags};
+use super::subvolume;
 use crate::allocator::Steal;
 use crate::error::{Error, Result};
 use crate::ondisk::{INODE_APPEND, INODE_RO_VERITY};
@@ -66,8 +67,9 @@ impl Filesystem {
     /// Writes all of `data`.
     pub fn write(&self, node: NodeId, offset: u64, data: &[u8], flags: WriteFlags) -> Result<u32> {
         let inode = self.regular(node)?;
-        self.want_writable(&inode.root)?;
+        self.want_writable_mount()?;
         if !flags.from_cache {
+            subvolume::want_writable(&inode.root)?;
             want_content_mutable(inode.meta.lock().flags)?;
         }
         if flags.kill_suidgid {

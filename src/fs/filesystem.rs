@@ -13,13 +13,13 @@ use super::inode_table::Home;
 use super::mount::Background;
 use super::node_id::{Identity, NodeId, NodeIds, ROOT_DIR_OBJECTID};
 use super::options::MountOptions;
-use super::subvolume::{self, ObjectIds};
+use super::subvolume::{self, Dying, ObjectIds, Snapshots};
 use crate::allocator::{MetaReservation, Steal};
 use crate::btree::{Root, TreeContext};
 use crate::commit::Engine;
 use crate::error::{Error, Result};
 use crate::ondisk::{InodeItem, Key, kind};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, RwLock};
 use crate::transaction::TransHandle;
 use crate::units::round_up;
 use crate::volume::Volume;
@@ -40,6 +40,12 @@ pub struct Filesystem {
     pub(in crate::fs) limits: ItemLimits,
     /// Held by renames between directories, so that who contains whom stays as they saw it.
     pub(in crate::fs) rename_lock: Mutex<()>,
+    /// Shared: a subvolume is made, in another that stays. Exclusive: one is deleted, or becomes
+    /// read-only. After `names`.
+    pub(in crate::fs) subvolumes: RwLock<()>,
+    pub(in crate::fs) snapshots: Snapshots,
+    /// Deleted subvolumes that are still used.
+    pub(in crate::fs) dying: Dying,
     pub(in crate::fs) mounted_at: Timestamp,
     pub(in crate::fs) background: Mutex<Option<Background>>,
     /// How the unmount went.
@@ -59,6 +65,13 @@ impl Filesystem {
         &self.ctx
     }
 
+    /// Tree blocks that commits have written, for tests and tools.
+    pub fn tree_blocks_written(&self) -> u64 {
+        // Relaxed: a statistic.
+        let blocks = &self.engine.committer.counters.blocks;
+        blocks.load(crate::sync::atomic::Ordering::Relaxed)
+    }
+
     /// How many inodes are in memory, for tests and tools.
     pub fn inodes_in_memory(&self) -> usize {
         self.home.table.len()
@@ -73,10 +86,11 @@ impl Filesystem {
                 if let Some(inode) = self.home.table.get(identity) {
                     return Ok(Node::Inode(inode));
                 }
-                let root = subvolume::open(&self.ctx, subvol).map_err(to_stale)?;
-                self.load(&root, objectid)
-                    .map(Node::Inode)
-                    .map_err(to_stale)
+                let loaded = match subvolume::open(&self.ctx, subvol) {
+                    Err(Error::NotFound) => self.load_dying(subvol, objectid),
+                    root => root.and_then(|root| self.load(&root, objectid)),
+                };
+                loaded.map(Node::Inode).map_err(to_stale)
             }
         }
     }
@@ -92,6 +106,17 @@ impl Filesystem {
     /// The inode in memory, read from the tree when it isn't there. `NotFound` without an item
     /// or without links.
     pub(in crate::fs) fn load(&self, root: &Arc<Root>, objectid: u64) -> Result<Arc<Inode>> {
+        let inode = self.load_from(root, objectid)?;
+        // Deleted since the caller found the tree, and perhaps handed over: what is in memory
+        // keeps it from that from now on.
+        match root.is_dead() && !self.dying.has(root.objectid) {
+            true => Err(Error::NotFound),
+            false => Ok(inode),
+        }
+    }
+
+    /// As [`Filesystem::load`], for who knows that the tree isn't being dropped.
+    pub(in crate::fs) fn load_from(&self, root: &Arc<Root>, objectid: u64) -> Result<Arc<Inode>> {
         let identity = Identity::Inode {
             subvol: root.objectid,
             objectid,
@@ -200,11 +225,16 @@ impl Filesystem {
 
     /// `Err` when nothing may be written: the mount, or this subvolume.
     pub(in crate::fs) fn want_writable(&self, root: &Root) -> Result<()> {
-        if let Some(reason) = &self.read_only {
-            return Err(Error::ReadOnly(reason.clone()));
-        }
-        self.ctx.transactions.check()?;
+        self.want_writable_mount()?;
         subvolume::want_writable(root)
+    }
+
+    /// `Err` when nothing may be written anywhere.
+    pub(in crate::fs) fn want_writable_mount(&self) -> Result<()> {
+        match &self.read_only {
+            Some(reason) => Err(Error::ReadOnly(reason.clone())),
+            None => self.ctx.transactions.check(),
+        }
     }
 
     /// Space for `items` item changes. Before joining, and with no lock but `names`: it may have

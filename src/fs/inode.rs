@@ -311,6 +311,7 @@ fn from_disk(time: &Timespec) -> Timestamp {
     }
 }
 
+/// A time as the format stores it.
 pub(in crate::fs) fn to_disk(time: Timestamp) -> Timespec {
     Timespec::new(time.sec, time.nsec)
 }

@@ -316,6 +316,33 @@ impl InodeTable {
         drop(out);
     }
 
+    /// Holds no inode of the tree `subvol` any more for having been used lately. The caller drops
+    /// what isn't held for another reason.
+    pub fn uncache(&self, subvol: u64) -> Vec<Arc<Inode>> {
+        let mut gone = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            for (identity, entry) in &mut shard.entries {
+                if matches!(identity, Identity::Inode { subvol: of, .. } if *of == subvol) {
+                    entry.cached = false;
+                    gone.extend(entry.settle(None));
+                }
+            }
+        }
+        gone
+    }
+
+    /// Whether anybody has an inode of the tree `subvol`.
+    pub fn uses(&self, subvol: u64) -> bool {
+        let is_live = |(identity, entry): (&Identity, &Entry)| {
+            matches!(identity, Identity::Inode { subvol: of, .. } if *of == subvol)
+                && entry.inode.strong_count() > 0
+        };
+        self.shards
+            .iter()
+            .any(|shard| shard.lock().entries.iter().any(is_live))
+    }
+
     /// Lets everything go: the mount is over, or the kernel never said goodbye.
     pub fn let_all_go(&self) -> Vec<Arc<Inode>> {
         let mut gone = Vec::new();

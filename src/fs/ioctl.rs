@@ -3,12 +3,14 @@
 //! Owns: the numbers, layouts and answers of the ones that work through FUSE. Never: file
 //! descriptors in arguments; they mean nothing here.
 
+use super::access::Who;
 use super::filesystem::{Filesystem, Node};
+use super::inode_ref;
 use super::node_id::{Identity, NodeId};
 use super::request::Caller;
-use super::{inode_ref, subvolume};
+use super::subvolume::{self, IoctlAnswer};
 use crate::error::{Error, Result};
-use crate::ondisk::{ROOT_SUBVOL_RDONLY, RootItem, Timespec, ids};
+use crate::ondisk::{RootItem, Timespec, ids};
 
 /// The numbers, as `<linux/fs.h>` and `<linux/btrfs.h>` define them.
 ///
@@ -25,7 +27,6 @@ mod number {
     pub const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
     pub const FS_IOC_GETFSLABEL: u32 = 0x8100_9431;
     pub const BTRFS_IOC_INO_LOOKUP: u32 = 0xd000_9412;
-    pub const BTRFS_IOC_SUBVOL_GETFLAGS: u32 = 0x8008_9419;
     pub const BTRFS_IOC_FS_INFO: u32 = 0x8400_941f;
     pub const BTRFS_IOC_GET_SUBVOL_INFO: u32 = 0x81f8_943c;
 }
@@ -60,9 +61,8 @@ impl SubvolInfo {
         name.truncate(255);
         name.resize(256, 0);
         out.extend(name);
-        let flags = item.flags.get() & ROOT_SUBVOL_RDONLY;
-        // The ioctl's flag for read-only is another bit than the root item's.
-        let flags = if flags != 0 { 1 << 1 } else { 0u64 };
+        // The root item's own, other bits than those of `BTRFS_IOC_SUBVOL_GETFLAGS`.
+        let flags = item.flags.get();
         for word in [self.parent_id, self.dirid, item.generation.get(), flags] {
             out.extend(word.to_ne_bytes());
         }
@@ -88,7 +88,27 @@ impl SubvolInfo {
 
 impl Filesystem {
     /// Answers an ioctl whose number carries its sizes; `NoTty` for one that isn't known.
-    pub fn ioctl(&self, caller: &Caller, node: NodeId, cmd: u32, input: &[u8]) -> Result<Vec<u8>> {
+    pub fn ioctl(
+        &self,
+        who: &Who<'_>,
+        node: NodeId,
+        cmd: u32,
+        input: &[u8],
+    ) -> Result<IoctlAnswer> {
+        match self.plain_ioctl(&who.caller, node, cmd, input) {
+            Err(Error::NoTty) => self.subvolume_ioctl(who, node, cmd, input),
+            answer => answer.map(IoctlAnswer::from),
+        }
+    }
+
+    /// Those that answer bytes and change no names.
+    fn plain_ioctl(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        cmd: u32,
+        input: &[u8],
+    ) -> Result<Vec<u8>> {
         match cmd {
             number::FS_IOC_GETFLAGS => Ok(self.get_flags(node)?.to_ne_bytes().to_vec()),
             number::FS_IOC_SETFLAGS => {
@@ -110,15 +130,6 @@ impl Filesystem {
                 Ok(label)
             }
             number::BTRFS_IOC_INO_LOOKUP => self.ino_lookup_ioctl(caller, node, input),
-            number::BTRFS_IOC_SUBVOL_GETFLAGS => {
-                let info = self.subvol_info(node)?;
-                let flags = if info.item.is_read_only() {
-                    1u64 << 1
-                } else {
-                    0
-                };
-                Ok(flags.to_ne_bytes().to_vec())
-            }
             number::BTRFS_IOC_FS_INFO => Ok(self.fs_info()),
             number::BTRFS_IOC_GET_SUBVOL_INFO => Ok(self.subvol_info(node)?.encode()),
             _ => Err(Error::NoTty),
@@ -213,7 +224,7 @@ impl Filesystem {
         })
     }
 
-    fn subvol_of(&self, node: NodeId) -> Result<u64> {
+    pub(in crate::fs) fn subvol_of(&self, node: NodeId) -> Result<u64> {
         Ok(match self.node(node)? {
             Node::Inode(inode) => inode.root.objectid,
             Node::Stub(Identity::Stub { subvol, .. } | Identity::Inode { subvol, .. }) => subvol,

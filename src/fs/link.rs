@@ -158,12 +158,11 @@ impl Filesystem {
             want_removable(&dir, Some(&inode))?;
             let _inode_names = inode.names.write();
             self.want_empty(&inode)?;
-            if target.subvolume().is_some() {
-                return Err(Error::NotPermitted(
-                    "this is a subvolume; `btrfs subvolume delete` removes it on a kernel mount",
-                ));
+            match target.subvolume() {
+                // As since Linux 4.18: for whoever may remove the name.
+                Some(_) => self.take_subvolume_out(&dir, &inode, target, name)?,
+                None => self.remove_name(&dir, inode.clone(), name)?,
             }
-            self.remove_name(&dir, inode.clone(), name)?;
         }
         self.after_change();
         Ok(())

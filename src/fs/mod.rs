@@ -9,9 +9,11 @@
 //! | an inode in memory, and all of them | [`inode`], `inode_table` |
 //! | inode items that wait for a commit | `delayed` |
 //! | names: find, list, add, remove, move | `lookup`, `readdir`, `create`, `link`, `rename` |
-//! | the items behind names | `dir`, `inode_ref`, `subvolume` |
+//! | the items behind names | `dir`, `inode_ref` |
+//! | subvolumes and snapshots | [`subvolume`] |
 //! | inodes without names | `orphan` |
 //! | attributes | `attributes`, `xattr`, `acl`, `flags`, `ioctl` |
+//! | who may, where the kernel doesn't ask | `access` |
 //! | content | `data`, `symlink`, [`mod@file`] |
 //! | how full it is | `statfs` |
 //!
@@ -19,6 +21,7 @@
 //! everything that can refuse, reads and reservations included; join; edits and fields; end.
 //! What fails after the first edit aborts the transaction, so nothing is ever half done on disk.
 
+mod access;
 mod acl;
 mod attr;
 mod attributes;
@@ -45,10 +48,11 @@ mod readdir;
 mod rename;
 mod request;
 mod statfs;
-mod subvolume;
+pub mod subvolume;
 mod symlink;
 mod xattr;
 
+pub use access::Who;
 pub use attr::{Attr, FileKind, SetAttr, SetTime, Timestamp};
 pub use delayed::DirtyTicket;
 pub use filesystem::Filesystem;
@@ -59,6 +63,7 @@ pub use options::{AtimeMode, MountOptions};
 pub use readdir::{DirEntry, DirHandle};
 pub use request::{Caller, RenameFlags, Whence, WriteFlags, XattrMode};
 pub use statfs::{FsInfo, StatFs};
+pub use subvolume::{Changed, IoctlAnswer, NestedPlace, SnapshotSource};
 
 #[cfg(test)]
 mod tests;

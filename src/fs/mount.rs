@@ -14,16 +14,16 @@ use super::inode_table::{Home, InodeTable};
 use super::node_id::{NodeIds, ROOT_DIR_OBJECTID};
 use super::options::MountOptions;
 use super::orphan::Evictions;
-use super::subvolume::{self, ObjectIds};
+use super::subvolume::{self, Dying, ObjectIds, Snapshots};
 use crate::allocator::Steal;
 use crate::btree::TreeContext;
-use crate::commit::{self, CommitHooks, OpenOptions};
+use crate::commit::{self, CommitHooks, LoneEdit, OpenOptions};
 use crate::error::{Error, Result};
 use crate::ondisk::csum::name_hash;
 use crate::ondisk::superblock::FEATURE_INCOMPAT_EXTENDED_IREF;
 use crate::ondisk::tree_block::item_size_max;
 use crate::ondisk::{DirEntries, Key, ids, kind};
-use crate::sync::{Arc, Mutex, Weak, thread};
+use crate::sync::{Arc, Mutex, RwLock, Weak, thread};
 use crate::transaction::TransHandle;
 use crate::units::MIB;
 use crate::volume::{BlockDevice, Volume};
@@ -90,6 +90,9 @@ impl Filesystem {
             objectids: ObjectIds::new(),
             limits,
             rename_lock: Mutex::new(()),
+            subvolumes: RwLock::new(()),
+            snapshots: Snapshots::new(),
+            dying: Dying::default(),
             mounted_at: Timestamp::now(),
             background: Mutex::new(None),
             unmounted: Mutex::new(None),
@@ -256,7 +259,7 @@ impl Filesystem {
 }
 
 /// What `btrfs subvolume set-default` chose.
-fn default_subvolume(ctx: &TreeContext) -> Result<u64> {
+pub(in crate::fs) fn default_subvolume(ctx: &TreeContext) -> Result<u64> {
     let tree = ctx.roots.get(ctx, ids::ROOT_TREE_OBJECTID)?;
     let hash = u64::from(name_hash(b"default"));
     let key = Key::new(ids::ROOT_TREE_DIR_OBJECTID, kind::DIR_ITEM, hash);
@@ -271,6 +274,7 @@ fn clean_until_stopped(fs: &Weak<Filesystem>) {
         if fs.home.evictions.is_stopped() {
             return;
         }
+        fs.look_after_dying();
         match fs.evict_one(Duration::from_millis(500)) {
             Ok(_) => {}
             Err(Error::Aborted(_)) => return,
@@ -296,5 +300,9 @@ impl CommitHooks for Filesystem {
 
     fn flush_delayed_items(&self, trans: &TransHandle) -> Result<()> {
         self.delayed.flush(trans, usize::MAX)
+    }
+
+    fn next_lone_edit(&self) -> Option<LoneEdit<'_>> {
+        self.next_snapshot()
     }
 }

@@ -36,6 +36,8 @@ pub struct MountOptions {
     pub atime: AtimeMode,
     /// Tell the device about freed space.
     pub discard: bool,
+    /// Users delete subvolumes that they could remove as directories.
+    pub user_subvol_rm_allowed: bool,
     /// The lifetime protocol of tree blocks; another than the build's own only in the lab.
     pub protocol: Kind,
     /// The kernel's writeback cache keeps the content times of files and tells them by setattr:
@@ -58,6 +60,7 @@ impl Default for MountOptions {
             nologreplay: false,
             atime: AtimeMode::Relatime,
             discard: false,
+            user_subvol_rm_allowed: false,
             protocol: Kind::BUILD,
             kernel_keeps_times: false,
             background: true,

@@ -59,8 +59,8 @@ pub(in crate::fs) struct Evictions {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Eviction>,
-    /// Taken out and not finished.
-    running: usize,
+    /// The trees of those that are taken out and not finished.
+    running: Vec<u64>,
     stopped: bool,
 }
 
@@ -88,14 +88,16 @@ impl Evictions {
             self.changed.wait_for(&mut queue, patience);
         }
         let next = queue.waiting.pop_front()?;
-        queue.running += 1;
+        queue.running.push(next.root.objectid);
         Some(next)
     }
 
-    /// The end of one that was taken; `again` puts it back.
-    fn done(&self, again: Option<Eviction>) {
+    /// The end of one of the tree `subvol` that was taken; `again` puts it back.
+    fn done(&self, subvol: u64, again: Option<Eviction>) {
         let mut queue = self.queue.lock();
-        queue.running -= 1;
+        if let Some(at) = queue.running.iter().position(|id| *id == subvol) {
+            queue.running.swap_remove(at);
+        }
         queue.waiting.extend(again);
         drop(queue);
         self.changed.notify_all();
@@ -112,7 +114,7 @@ impl Evictions {
     /// Waits until the ones that others took are finished.
     fn wait_for_running(&self) {
         let mut queue = self.queue.lock();
-        while queue.running > 0 {
+        while !queue.running.is_empty() {
             self.changed.wait(&mut queue);
         }
     }
@@ -128,10 +130,16 @@ impl Evictions {
         self.queue.lock().stopped
     }
 
+    /// Whether somebody edits the tree `subvol` for one. Those that wait don't count: they leave
+    /// deleted trees alone.
+    pub fn edits(&self, subvol: u64) -> bool {
+        self.queue.lock().running.contains(&subvol)
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         let queue = self.queue.lock();
-        queue.waiting.len() + queue.running
+        queue.waiting.len() + queue.running.len()
     }
 }
 
@@ -146,10 +154,11 @@ impl Filesystem {
         let Some(eviction) = self.home.evictions.take(patience) else {
             return Ok(false);
         };
+        let subvol = eviction.root.objectid;
         let done = self.evict(&eviction.root, eviction.objectid);
         // Space may come; any other failure is left to the next mount, which finds the orphan.
         let again = matches!(done, Err(Error::NoSpace)).then_some(eviction);
-        self.home.evictions.done(again);
+        self.home.evictions.done(subvol, again);
         done.map(|()| true)
     }
 
@@ -185,7 +194,7 @@ impl Filesystem {
             subvol: root.objectid,
             objectid,
         };
-        if self.home.table.is_live(identity) {
+        if self.home.table.is_live(identity) || root.is_dead() {
             return Ok(());
         }
         let item = Key::new(objectid, kind::INODE_ITEM, 0);

@@ -302,7 +302,8 @@ impl Filesystem {
             if let Some((embryo, objectid)) = whiteout.zip(whiteout_id) {
                 let index = dir::take_index(&mut from.meta.lock());
                 let kind = embryo.entry_type();
-                self.give_birth(trans, &from, objectid, embryo, Some((index, name)))?;
+                let name_there = Some((from.objectid, index, name));
+                self.give_birth(trans, &from.root, objectid, embryo, name_there)?;
                 let location = Key::new(objectid, kind::INODE_ITEM, 0);
                 dir::add(
                     &self.ctx,

@@ -2,15 +2,17 @@
 //! the daemon, what the kernel doesn't say. `dispatch.rs` has the requests themselves.
 
 use super::answer::TTL;
+use super::changes::Changes;
 use super::control::{self, Watchers};
 use super::convert::{self, node};
-use super::groups;
 use super::guard::Guard;
 use super::handles::Handles;
 use super::late_errors::LateErrors;
+use super::process;
 use super::seeks::Seeks;
 use crate::error::{Error, Result};
-use crate::fs::{self, Caller, DirHandle, Filesystem, NodeId};
+use crate::fs::subvolume::ioctl::{freezes, uses_umask};
+use crate::fs::{self, Caller, DirHandle, Filesystem, IoctlAnswer, NodeId, Who};
 use crate::sync::{Arc, RwLock};
 use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyDirectoryPlus, Request};
 use std::ffi::OsStr;
@@ -32,6 +34,7 @@ pub struct Adapter {
     pub(in crate::fuse) writing: RwLock<()>,
     pub(in crate::fuse) late: Arc<LateErrors>,
     pub(in crate::fuse) seeks: Arc<Seeks>,
+    pub(in crate::fuse) changes: Arc<Changes>,
 }
 
 impl Adapter {
@@ -46,11 +49,12 @@ impl Adapter {
             writing: RwLock::new(()),
             late: Arc::default(),
             seeks: Arc::default(),
+            changes: Arc::default(),
         }
     }
 
     fn full_commit(&self) -> Result<()> {
-        drop(self.writing.write());
+        self.wait_for_writes();
         self.fs.sync()
     }
 
@@ -58,6 +62,11 @@ impl Adapter {
     pub(in crate::fuse) fn opened(&self, ino: INodeNo, flags: i32) -> FileHandle {
         self.seeks.opened(ino, flags);
         FileHandle(self.late.handle())
+    }
+
+    /// Returns when all writes that have begun are in the engine.
+    fn wait_for_writes(&self) {
+        drop(self.writing.write());
     }
 
     /// The error that a write through an open file gets, because those before it failed.
@@ -75,21 +84,36 @@ impl Adapter {
         ino: INodeNo,
         cmd: u32,
         input: &[u8],
-    ) -> Result<Vec<u8>> {
+    ) -> Result<IoctlAnswer> {
+        let owns_mount = req.uid() == 0 || req.uid() == self.owner;
         match cmd {
-            control::SYNC | control::WAIT_SYNC => self.full_commit().map(|()| Vec::new()),
+            control::SYNC | control::WAIT_SYNC => {
+                self.full_commit().map(|()| IoctlAnswer::default())
+            }
             control::START_SYNC => {
                 self.full_commit()?;
-                Ok(self.fs.info().generation.to_le_bytes().to_vec())
+                Ok(self.fs.info().generation.to_le_bytes().to_vec().into())
             }
-            control::WATCH if req.uid() == 0 || req.uid() == self.owner => {
-                self.watchers.add(input).map(|()| Vec::new())
+            control::WATCH if owns_mount => {
+                self.watchers.add(input).map(|()| IoctlAnswer::default())
             }
             control::WATCH => Err(Error::NotPermitted(
                 "only root and the mount's owner may ask",
             )),
             _ => {
-                let answer = self.fs.ioctl(&caller(req, 0), node(ino), cmd, input)?;
+                if freezes(cmd) {
+                    self.wait_for_writes();
+                }
+                let umask = match uses_umask(cmd) {
+                    true => process::umask(req.pid()),
+                    false => 0,
+                };
+                let who = Who {
+                    caller: caller(req, umask),
+                    admin: owns_mount,
+                    groups: &|| process::groups(req.pid()),
+                };
+                let answer = self.fs.ioctl(&who, node(ino), cmd, input)?;
                 if fs::changes_attributes(cmd) {
                     self.late.attributes_changed(ino.0);
                 }
@@ -136,7 +160,7 @@ impl Adapter {
             return Ok(false);
         }
         let gid = self.fs.getattr(node)?.gid;
-        Ok(gid != req.gid() && !groups::of_process(req.pid()).contains(&gid))
+        Ok(gid != req.gid() && !process::groups(req.pid()).contains(&gid))
     }
 }
 

@@ -492,14 +492,9 @@ impl fuser::Filesystem for Adapter {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        match self
-            .guard
-            .run("ioctl", || self.control(req, ino, cmd, in_data))
-        {
-            // The kernel asks for flags in 4 bytes though the number says 8.
-            Ok(bytes) => reply.ioctl(0, &bytes[..bytes.len().min(out_size as usize)]),
-            Err(errno) => reply.error(errno),
-        }
+        let control = || self.control(req, ino, cmd, in_data);
+        let done = self.guard.run("ioctl", control);
+        self.changes.answer(done, out_size, reply);
     }
 
     fn fallocate(

@@ -91,10 +91,12 @@ impl Session {
             Access::Owner => SessionACL::Owner,
         };
         let (late, seeks) = (adapter.late.clone(), adapter.seeks.clone());
+        let changes = adapter.changes.clone();
         let (fs, guard) = (adapter.fs.clone(), adapter.guard.clone());
         match fuser::Session::from_fd(adapter, device, acl, config(point, acl)) {
             Ok(fuser) => {
                 late.start(fuser.notifier());
+                changes.start(fuser.notifier());
                 seeks.start(fuser.notifier(), fs, guard);
                 if let Some(mount) = unmounter.mount.filter(|_| !by_helper) {
                     widen_readahead(&mount.device());

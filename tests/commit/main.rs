@@ -9,6 +9,7 @@ mod gates;
 mod hostile;
 mod recording;
 mod scribe;
+mod snapshots;
 mod superblocks;
 mod write_order;
 

@@ -53,6 +53,11 @@ impl Recorder {
         }
     }
 
+    /// The content as it is now.
+    pub fn now(&self) -> MemoryDevice {
+        MemoryDevice::clone(&self.inner)
+    }
+
     /// A commit up to this generation has returned.
     pub fn acknowledge(&self, generation: u64) {
         let event = Event::Acknowledged(generation);

@@ -11,6 +11,7 @@ mod operations;
 mod orphans;
 mod side_by_side;
 mod stories;
+mod subvolumes;
 mod walk;
 
 use btrfuse::fs::{Filesystem, MountOptions};

@@ -1,5 +1,6 @@
 //! What POSIX and the kernel's btrfs mean by an operation, case by case.
 
+use crate::subvolumes::user;
 use crate::{mounted, options};
 use btrfuse::fs::{
     Caller, Filesystem, MountOptions, NodeId, RenameFlags, SetAttr, SetTime, Timestamp, WriteFlags,
@@ -173,7 +174,7 @@ fn flags_are_not_set_past_the_kernels_questions() {
             .node;
         let immutable = 0x10u32.to_ne_bytes();
         refused(
-            fs.ioctl(&c, file, FS_IOC32_SETFLAGS, &immutable),
+            fs.ioctl(&user(), file, FS_IOC32_SETFLAGS, &immutable),
             libc::ENOTTY,
         );
         assert_eq!(fs.get_flags(file).unwrap(), 0);

@@ -47,7 +47,6 @@ pub fn judge(name: &str, value: Option<&str>) -> Verdict {
         }
         "flushoncommit" => Note("ignored; each commit already writes all data first"),
         "notreelog" => Note("ignored; fsync already makes a full commit"),
-        "user_subvol_rm_allowed" => Note("ignored; subvolumes can't be removed through the mount"),
         "space_cache" => Note("ignored; the free-space tree is used where the image has one"),
         "max_read" | "max_write" | "max_background" | "entry_timeout" | "attr_timeout"
         | "negative_timeout" | "ac_attr_timeout" => {

@@ -60,6 +60,8 @@ pub struct Options {
     pub nologreplay: bool,
     /// `discard`: tell the device or host file which blocks became free.
     pub discard: bool,
+    /// `user_subvol_rm_allowed`: users delete subvolumes that they could remove as directories.
+    pub user_subvol_rm_allowed: bool,
     /// `noatime`, `relatime`, `strictatime`.
     pub atime: Atime,
     /// `allow_other` and `noallow_other`; unset: as root yes, otherwise no.
@@ -130,6 +132,7 @@ impl Options {
                 }
             },
             "nodiscard" => self.discard = false,
+            "user_subvol_rm_allowed" => self.user_subvol_rm_allowed = true,
             "atime" | "relatime" | "norelatime" => self.atime = Atime::Relative,
             "strictatime" => self.atime = Atime::Strict,
             "nostrictatime" => self.atime = Atime::Relative,

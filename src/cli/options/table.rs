@@ -1,7 +1,7 @@
 //! The mount options for the manual page and `--help`.
 
 /// btrfuse's own options, and those of the kernel's btrfs that mean the same here.
-pub const OWN: [(&str, &str); 12] = [
+pub const OWN: [(&str, &str); 13] = [
     ("ro, rw", "write nothing at all, or write (the default)"),
     ("commit=N", "seconds between commits (30)"),
     (
@@ -19,6 +19,10 @@ pub const OWN: [(&str, &str); 12] = [
     (
         "discard, nodiscard",
         "tell the device, or the host's file, which blocks became free (nodiscard)",
+    ),
+    (
+        "user_subvol_rm_allowed",
+        "users delete subvolumes that they could remove as directories",
     ),
     (
         "nologreplay, norecovery, rescue=nologreplay",

@@ -1,38 +1,11 @@
-//! Subvolumes: which may be written, who holds whom, and new inode numbers.
+//! The items that tie a subvolume to its name in another one: `ROOT_REF` and `ROOT_BACKREF`.
 //!
-//! Owns: the next free objectid of each tree, and the items that tie a subvolume to the entry
-//! in its parent (`ROOT_REF`, `ROOT_BACKREF`). Never: creates or deletes a subvolume.
+//! Owns: both, which always say the same. The directory entry itself is [`super::super::dir`]'s.
 
-use crate::btree::{Root, TreeContext};
+use crate::btree::TreeContext;
 use crate::error::{Error, Result};
-use crate::ondisk::{Key, ROOT_SUBVOL_DEAD, RootRef, ids, kind};
-use crate::sync::{Arc, Mutex};
+use crate::ondisk::{Key, RootRef, ids, kind};
 use crate::transaction::TransHandle;
-use std::collections::HashMap;
-
-/// `Err(ReadOnly)` for a subvolume that is marked so.
-pub(in crate::fs) fn want_writable(root: &Root) -> Result<()> {
-    if root.item().is_read_only() {
-        return Err(Error::ReadOnly(format!(
-            "subvolume {} is a read-only snapshot (`btrfs property set … ro false` changes that)",
-            root.objectid
-        )));
-    }
-    Ok(())
-}
-
-/// A subvolume's tree; `NotFound` also when it is being deleted.
-pub(in crate::fs) fn open(ctx: &TreeContext, objectid: u64) -> Result<Arc<Root>> {
-    if objectid != ids::FS_TREE_OBJECTID && !ids::is_subvolume(objectid) {
-        return Err(Error::NotFound);
-    }
-    let root = ctx.roots.get(ctx, objectid)?;
-    let gone = {
-        let item = root.item();
-        item.refs.get() == 0 || item.flags.get() & ROOT_SUBVOL_DEAD != 0
-    };
-    if gone { Err(Error::NotFound) } else { Ok(root) }
-}
 
 /// The entry of a subvolume in its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,39 +116,27 @@ pub(in crate::fs) fn add_entry(
     ctx.insert(trans, &tree, &down, &bytes)
 }
 
-/// The next free inode number of each tree that was asked for one.
-pub(in crate::fs) struct ObjectIds {
-    next: Mutex<HashMap<u64, u64>>,
-}
-
-impl ObjectIds {
-    pub fn new() -> Self {
-        Self {
-            next: Mutex::new(HashMap::new()),
+/// The subvolumes listed in the tree `parent`, from number `from` on, at most `max`: number and
+/// directory of each.
+pub(in crate::fs) fn children(
+    ctx: &TreeContext,
+    parent: u64,
+    from: u64,
+    max: usize,
+) -> Result<Vec<(u64, u64)>> {
+    let tree = ctx.roots.get(ctx, ids::ROOT_TREE_OBJECTID)?;
+    let mut cursor = ctx.search(&tree, &Key::new(parent, kind::ROOT_REF, from))?;
+    let mut found = Vec::new();
+    while let Some((key, bytes)) = cursor.item() {
+        if (key.objectid, key.kind) != (parent, kind::ROOT_REF) || found.len() == max {
+            break;
+        }
+        if let Some((head, _)) = RootRef::parse(bytes) {
+            found.push((key.offset, head.dirid.get()));
+        }
+        if !cursor.next()? {
+            break;
         }
     }
-
-    /// A number that no inode of the tree has, nor had since the mount.
-    pub fn allocate(&self, ctx: &TreeContext, root: &Arc<Root>) -> Result<u64> {
-        let mut next = self.next.lock();
-        let free = match next.get(&root.objectid) {
-            Some(free) => *free,
-            None => {
-                let last = Key {
-                    objectid: ids::LAST_FREE_OBJECTID,
-                    kind: u8::MAX,
-                    offset: u64::MAX,
-                };
-                let highest = ctx
-                    .find_last_before(root, &last)?
-                    .map_or(0, |(key, _)| key.objectid);
-                highest.max(ids::FIRST_FREE_OBJECTID) + 1
-            }
-        };
-        if free > ids::LAST_FREE_OBJECTID {
-            return Err(Error::NoSpace);
-        }
-        next.insert(root.objectid, free + 1);
-        Ok(free)
-    }
+    Ok(found)
 }
