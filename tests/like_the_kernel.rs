@@ -2,6 +2,7 @@
 //! every exit code must be the same, and afterwards the kernel must see the same tree on both
 //! images. Covers what stories leave out: ACLs, other users, attributes of lsattr, limits.
 
+use btrfuse_test_support::btrfuse_mount::btrfuse_binary;
 use btrfuse_test_support::compare::assert_same;
 use btrfuse_test_support::{
     BtrfuseMount, Image, LoopMount, Manifest, Rules, btrfs_check, run_any, walk,
@@ -10,12 +11,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// `say COMMAND` prints the exit code; `as_nobody COMMAND` runs as a user without any rights.
+/// `sv` is our own `btrfuse subvolume`, which asks both. `say COMMAND` prints the exit code; `as_nobody COMMAND` runs as a user without any rights.
 const PRELUDE: &str = r#"
 export LC_ALL=C TZ=UTC
 umask 022
 say() { "$@"; echo "-> $?"; }
 as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+sv() { "$BTRFUSE" subvolume "$@" 2>&1; }
 show() { stat -c '%n %F %a %u:%g %s %h' "$@"; }
 "#;
 
@@ -24,6 +26,7 @@ fn play(on: &Path, script: &str) -> String {
         Command::new("bash")
             .arg("-c")
             .arg(format!("{PRELUDE}{script}"))
+            .env("BTRFUSE", btrfuse_binary())
             .current_dir(on),
         Duration::from_secs(100),
     );
@@ -86,6 +89,51 @@ fn acls_are_inherited_and_agree_with_modes() {
         touch only-nobody; chmod 000 only-nobody; setfacl -m u:65534:r only-nobody
         say as_nobody cat only-nobody; say as_nobody sh -c 'echo >> only-nobody'
         getfattr -d -m - --absolute-names d n only-nobody
+        "#,
+    );
+}
+
+/// rmdir(2) deletes an empty subvolume since Linux 4.18, for whoever may remove the name.
+#[test]
+fn subvolumes_are_removed_like_directories() {
+    same_on_both(
+        r#"
+        say sv create a; say sv create a/b; touch a/b/f; show a a/b; ls -F . a
+        say rmdir a; say rmdir a/b; rm a/b/f; show a; say rmdir a/b; show a; say rmdir a; ls
+        say sv create c; say mv c e; say rmdir e; say sv create x; mkdir d; say mv x d/x
+        touch f; say mv -T f d/x; say mv -T d d/x; mkdir over; say mv -T over d/x; say mv -T d/x over
+        ls -R; say rm -r d; ls
+        mkdir open sticky; chmod 777 open; chmod 1777 sticky
+        sv create open/roots; sv create sticky/roots; sv create roots
+        say as_nobody rmdir open/roots; say as_nobody rmdir sticky/roots; say as_nobody rmdir roots
+        say as_nobody "$BTRFUSE" subvolume create open/mine; show open/mine; touch open/mine/f
+        say as_nobody rmdir open/mine; rm open/mine/f; say as_nobody rmdir open/mine; ls open
+        "#,
+    );
+}
+
+#[test]
+fn subvolumes_are_made_and_deleted_as_modes_and_flags_allow() {
+    same_on_both(
+        r#"
+        say sv create a; say sv create a; say sv create a/.; touch f; say sv create f/x
+        say sv create no/x; say sv create "$(printf 'n%.0s' {1..256})"
+        mkdir acl; setfacl -d -m u:1000:rwx,g::r acl; (umask 077; sv create acl/s; sv create private)
+        getfacl acl/s; show acl/s private
+        mkdir sgid; chgrp 5 sgid; chmod 2777 sgid; sv create sgid/s; show sgid/s; mkdir sgid/d; show sgid/d
+        mkdir i ap; chattr +i i; chattr +a ap; say sv create i/s; say sv create ap/s; say sv delete ap/s
+        say rmdir ap/s; chattr -i i; chattr -a ap; say rmdir ap/s
+        say sv snapshot -r a frozen; say touch frozen/f; say sv create frozen/s; say rmdir frozen/x
+        say sv read-only frozen; say sv read-only frozen no; say touch frozen/f; say sv read-only f
+        say sv snapshot -r frozen frozen; ls frozen; say sv delete frozen; say sv delete frozen/frozen
+        say sv delete frozen; say sv delete f; say sv delete acl; say sv delete no; ls
+        sv create u; chown 65534 u; mkdir open; chmod 777 open
+        say as_nobody "$BTRFUSE" subvolume snapshot u open/s; show open/s
+        say as_nobody "$BTRFUSE" subvolume snapshot a open/t
+        say as_nobody "$BTRFUSE" subvolume snapshot u no-place
+        say as_nobody "$BTRFUSE" subvolume read-only u yes; say as_nobody touch u/f
+        say as_nobody "$BTRFUSE" subvolume read-only a yes
+        say as_nobody "$BTRFUSE" subvolume delete open/s; say sv delete open/s; ls open
         "#,
     );
 }

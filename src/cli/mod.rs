@@ -22,6 +22,7 @@ mod signals;
 mod signature;
 pub mod size;
 mod stress;
+mod subvolume;
 mod sync;
 mod umount;
 mod utab;
@@ -50,6 +51,7 @@ enum Command {
     Stress(stress::Args),
     #[command(hide = true)]
     StressWorker(stress::WorkerArgs),
+    Subvolume(subvolume::Args),
     Sync(sync::Args),
     #[command(hide = true)]
     Mount8(mount8::MountArgs),
@@ -68,6 +70,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Lab(args) => lab::run(args),
         Command::Stress(args) => stress::run(args),
         Command::StressWorker(args) => stress::work(args),
+        Command::Subvolume(args) => subvolume::run(args),
         Command::Sync(args) => sync::run(args),
         Command::Mount8(args) => mount8::mount(args),
         Command::Umount8(args) => mount8::umount(args),
