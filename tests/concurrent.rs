@@ -75,6 +75,31 @@ fn processes_share_a_mount_with_small_nodes_and_a_small_cache() {
     brawl(&image, "subvolid=5,commit=1,metadata_cache=1M", &words);
 }
 
+/// Snapshots of ours come and go under the load that they freeze: each is compared with what its
+/// process remembers when it is taken, and those that are left once more by us and by the kernel.
+#[test]
+fn processes_share_a_mount_that_they_snapshot() {
+    let image = Image::mkfs_btrfs(900, &["-n", "4096"]);
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
+    let mix = ["--mix", "fsstress,snapshot=12"];
+    let words = ["--procs", "6", "--seed", "16", "--ops", "1500"];
+    stress(mount.path(), &[&words[..], &mix].concat());
+    let left = std::fs::read_dir(mount.path().join("btrfuse-stress/snapshots"));
+    assert!(
+        left.expect("a folder").count() > 6,
+        "snapshots were left out"
+    );
+    stress(mount.path(), &["--judge"]);
+    mount.unmount();
+    btrfs_check(image.path());
+    let mount = LoopMount::read_write(image.path());
+    stress(mount.path(), &["--judge"]);
+    let again = ["--fresh", "--seed", "17", "--ops", "300"];
+    stress(mount.path(), &[&again[..], &mix].concat());
+    mount.unmount();
+    btrfs_check(image.path());
+}
+
 /// A brawl over blocks that snapshots of the kernel share; what they hold stays as it was.
 #[test]
 fn processes_share_a_mount_beside_snapshots() {

@@ -201,7 +201,8 @@ const EMPTY_LEAVES: &[(Kind, u32)] = &[
     (Kind::Stat, 2),
     (Kind::Append, 2),
     (Kind::Truncate, 2),
-    (Kind::Snapshot, 1),
+    // About one in a hundred operations, most of which belong to a batch.
+    (Kind::Snapshot, 6),
     (Kind::Brawl, 8),
 ];
 
