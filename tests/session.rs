@@ -192,32 +192,36 @@ fn listings_bring_attributes_and_the_kernel_keeps_them() {
     mount.unmount();
 }
 
-/// A handle names an inode for longer than the kernel's caches do (NFS servers, backup programs).
+/// A handle names an inode for longer than the kernel's caches and the daemon do (NFS servers, backup
+/// programs): it still does on a later mount.
 #[test]
-fn file_handles_outlive_the_kernels_caches() {
+fn file_handles_outlive_caches_and_mounts() {
     const SCRIPT: &str = r#"
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 class Handle(ctypes.Structure):
     _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("raw", ctypes.c_ubyte * 128)]
-def handle(path):
-    it = Handle(); it.bytes = 128
-    if libc.name_to_handle_at(-100, path.encode(), ctypes.byref(it), ctypes.byref(ctypes.c_int()), 0):
-        raise OSError(ctypes.get_errno(), path)
-    return it
-mount, names = sys.argv[1], sys.argv[2:]
-handles = [handle(os.path.join(mount, name)) for name in names]
-os.sync()
-open("/proc/sys/vm/drop_caches", "w").write("2")
-directory = os.open(mount, os.O_RDONLY)
-for name, it in zip(names, handles):
-    fd = libc.open_by_handle_at(directory, ctypes.byref(it), os.O_RDONLY)
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), name)
-    found = os.fstat(fd)
-    assert found.st_ino == os.stat(os.path.join(mount, name)).st_ino, name
-    print(name, os.read(fd, 9) if not os.path.isdir(os.path.join(mount, name)) else "directory")
+def fail(what):
+    raise OSError(ctypes.get_errno(), what)
+what, mount, saved, names = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+if what == "take":
+    with open(saved, "wb") as out:
+        for name in names:
+            it, path = Handle(128), os.path.join(mount, name).encode()
+            libc.name_to_handle_at(-100, path, ctypes.byref(it), ctypes.byref(ctypes.c_int()), 0) and fail(name)
+            out.write(bytes(it))
+else:
+    directory = os.open(mount, os.O_RDONLY)
+    with open(saved, "rb") as handles:
+        for name in names:
+            it = Handle.from_buffer_copy(handles.read(ctypes.sizeof(Handle)))
+            fd = libc.open_by_handle_at(directory, ctypes.byref(it), os.O_RDONLY)
+            fd < 0 and fail(name)
+            folder = os.path.isdir(f"/proc/self/fd/{fd}")
+            print(name, "directory" if folder else os.read(fd, 9))
+            assert os.fstat(fd).st_ino == os.stat(os.path.join(mount, name)).st_ino, name
 "#;
+    const NAMES: [&str; 4] = ["a", "a/b/file", "sub", "sub/file"];
     let image = Image::mkfs_btrfs(256, &[]);
     let kernel = LoopMount::read_write(image.path());
     let mut create = Command::new("btrfs");
@@ -225,13 +229,20 @@ for name, it in zip(names, handles):
         .args(["subvolume", "create"])
         .arg(kernel.path().join("sub")));
     kernel.unmount();
+    let saved = tempfile::NamedTempFile::new().unwrap();
+    let handles = |what: &str, mount: &BtrfuseMount| {
+        let mut python = Command::new("python3");
+        python.args(["-c", SCRIPT, what]).arg(mount.path());
+        run(python.arg(saved.path()).args(NAMES)).stdout
+    };
     let mount = BtrfuseMount::read_write(image.path());
-    std::fs::create_dir_all(mount.path().join("a/b")).unwrap();
-    std::fs::write(mount.path().join("a/b/file"), "contents").unwrap();
-    std::fs::write(mount.path().join("sub/file"), "others").unwrap();
-    let mut python = Command::new("python3");
-    python.args(["-c", SCRIPT]).arg(mount.path());
-    let said = run(python.args(["a", "a/b/file", "sub", "sub/file"])).stdout;
+    fs::create_dir_all(mount.path().join("a/b")).unwrap();
+    fs::write(mount.path().join("a/b/file"), "contents").unwrap();
+    fs::write(mount.path().join("sub/file"), "others").unwrap();
+    handles("take", &mount);
+    mount.unmount();
+    let mount = BtrfuseMount::read_write(image.path());
+    let said = handles("open", &mount);
     assert!(said.contains("a/b/file b'contents'"), "{said}");
     assert!(said.contains("sub/file b'others'"), "{said}");
     mount.unmount();
