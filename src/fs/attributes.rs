@@ -79,11 +79,19 @@ impl Filesystem {
         let new_owner = changes.uid.is_some() || changes.gid.is_some();
         if changes.mode.is_none() && !new_owner {
             // Times only: nothing in the tree changes before the commit.
+            //
+            // The kernel writes back the times of what it has just removed. An inode that is going
+            // to be deleted doesn't need them on disk, nor space: on a full filesystem each
+            // removal would wait for a commit to find some.
+            let mut meta = inode.meta.lock();
+            if meta.orphan {
+                apply(&mut meta, changes);
+                return Ok(());
+            }
+            drop(meta);
             let ticket = self.ticket(Steal::No)?;
             let mut meta = inode.meta.lock();
             apply(&mut meta, changes);
-            // The kernel writes back the times of what it has just removed. An inode that is going
-            // to be deleted doesn't need them on disk.
             if !meta.orphan {
                 self.mark_dirty(inode, &mut meta, ticket);
             }
