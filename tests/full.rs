@@ -259,3 +259,201 @@ fn a_full_image_with_small_nodes_answers_enospc_and_can_be_emptied() {
 fn a_full_image_of_our_mkfs_answers_enospc_and_can_be_emptied() {
     fill_and_empty(&Image::mkfs_btrfuse(256, &[]));
 }
+
+/// Makes symlinks until there is no space for metadata, which is quicker than files; how many there
+/// were.
+fn fill_with_links(folder: &Path) -> u64 {
+    let target = "t".repeat(1800);
+    for number in 0..1_000_000 {
+        let path = folder.join(format!("link-{number:06}"));
+        if !tried("ln -s", std::os::unix::fs::symlink(&target, path)) {
+            return number;
+        }
+    }
+    panic!("a million symlinks on a small image")
+}
+
+/// Files that are there before the filesystem is full.
+const FILES: u64 = 300;
+
+/// Yes, or no space: whatever else an operation at the brim answers is a failure.
+#[track_caller]
+fn tried(what: &str, answer: std::io::Result<()>) -> bool {
+    if let Err(error) = &answer {
+        assert_eq!(error.raw_os_error(), Some(28), "{what}: {error}");
+    }
+    answer.is_ok()
+}
+
+/// What is there is written over, renamed and cut while there isn't a block left. How many answers
+/// of each were yes.
+fn change_at_the_brim(folder: &Path, rng: &mut Rng) -> [u64; 4] {
+    let mut done = [0; 4];
+    for round in 0..60 {
+        let name = format!("small-{:06}", rng.below(FILES));
+        let path = folder.join(&name);
+        let same = fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|file| {
+                std::os::unix::fs::FileExt::write_all_at(&file, &[b'y'; 1500], 0)?;
+                file.sync_all()
+            });
+        done[0] += u64::from(tried(&format!("write over {name}"), same));
+        let away = folder.join(format!("away-{round}"));
+        if tried(&format!("mv {name}"), fs::rename(&path, &away)) {
+            done[1] += 1;
+            tried("mv back", fs::rename(&away, &path));
+        }
+        let name = format!("small-{:06}", rng.below(FILES));
+        let cut = fs::OpenOptions::new()
+            .write(true)
+            .open(folder.join(&name))
+            .and_then(|file| file.set_len(700));
+        // Its name was taken away before, and the way back was refused.
+        let there = !matches!(&cut, Err(error) if error.raw_os_error() == Some(2));
+        done[2] += u64::from(there && tried(&format!("truncate {name}"), cut));
+        let made = fs::create_dir(folder.join(format!("folder-{round}")));
+        done[3] += u64::from(tried("mkdir", made));
+    }
+    done
+}
+
+/// Everything in an order that has nothing to do with where it lies.
+fn shuffled(folder: &Path, rng: &mut Rng) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).expect("a readable mount");
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("a readable mount").path())
+        .collect();
+    paths.sort();
+    for last in (1..paths.len()).rev() {
+        paths.swap(last, rng.below(last as u64 + 1) as usize);
+    }
+    paths
+}
+
+fn removed(path: &Path) -> std::io::Result<()> {
+    match fs::symlink_metadata(path)?.is_dir() {
+        true => fs::remove_dir(path),
+        false => fs::remove_file(path),
+    }
+}
+
+#[track_caller]
+fn never_aborted(mount: BtrfuseMount) {
+    let (status, log) = mount.end();
+    assert!(
+        status.success() && !log.contains("aborted") && !log.contains("no space could be freed"),
+        "{status}:\n{log}"
+    );
+}
+
+/// Each unlink copies leaves from all over the tree, and each copy changes a leaf of the extent tree
+/// that nobody else changed: with small nodes the commit's own trees are then copied almost whole.
+/// A commit that had been left 128 nodes for that aborted the mount.
+#[test]
+fn a_full_image_with_small_nodes_can_be_emptied_in_any_order() {
+    emptied_in_any_order(256, "4096");
+}
+
+#[test]
+fn a_full_image_can_be_emptied_in_any_order() {
+    emptied_in_any_order(128, "16384");
+}
+
+#[track_caller]
+fn emptied_in_any_order(mib: u64, nodesize: &str) {
+    let image = Image::mkfs_btrfs(mib, &["-n", nodesize, "-m", "single"]);
+    let mut mount = BtrfuseMount::read_write(image.path());
+    let mut rng = Rng::new(11);
+    for number in 0..FILES {
+        let path = mount.path().join(format!("small-{number:06}"));
+        fs::write(path, [b'x'; 1500]).expect("room");
+    }
+    let names = fill_with_links(mount.path());
+    let done = change_at_the_brim(mount.path(), &mut rng);
+    let started = std::time::Instant::now();
+    let all = shuffled(mount.path(), &mut rng);
+    for (at, path) in all.iter().enumerate() {
+        if let Err(error) = removed(path) {
+            panic!(
+                "rm {}, after {at}: {error}\n{}",
+                path.display(),
+                mount.log()
+            );
+        }
+    }
+    let took = started.elapsed();
+    eprintln!("{nodesize}: {names} links, {done:?} changes, emptied in {took:?}");
+    never_aborted(mount);
+    btrfs_check(image.path());
+}
+
+/// What a snapshot still has costs space to remove: then it is refused in time, and when the
+/// snapshot goes, on a filesystem without space, everything else can go.
+#[test]
+fn a_full_image_with_a_snapshot_and_small_nodes_can_be_emptied() {
+    emptied_beside_a_snapshot("4096");
+}
+
+#[test]
+fn a_full_image_with_a_snapshot_can_be_emptied() {
+    emptied_beside_a_snapshot("16384");
+}
+
+#[track_caller]
+fn emptied_beside_a_snapshot(nodesize: &str) {
+    let image = Image::mkfs_btrfs(128, &["-n", nodesize, "-m", "single"]);
+    let kernel = LoopMount::read_write(image.path());
+    for number in 0..6_000 {
+        let path = kernel.path().join(format!("shared-{number:06}"));
+        let len = if number % 8 == 0 { 4096 } else { 1500 };
+        fs::write(path, vec![b's'; len]).expect("room");
+    }
+    run(Command::new("btrfs")
+        .args(["subvolume", "snapshot"])
+        .arg(kernel.path())
+        .arg(kernel.path().join("snapshot")));
+    kernel.unmount();
+    let mount = BtrfuseMount::read_write(image.path());
+    let names = fill_with_links(mount.path());
+    let mut rng = Rng::new(12);
+    let mut all = shuffled(mount.path(), &mut rng);
+    all.retain(|path| !path.ends_with("snapshot"));
+    let mut inside = shuffled(&mount.path().join("snapshot"), &mut rng);
+    let mut counts = [0_u64, 0];
+    while counts.iter().sum::<u64>() < 24 {
+        for (at, side) in [&mut all, &mut inside].into_iter().enumerate() {
+            let path = side.pop().expect("more than can be removed");
+            if !tried("rm at the brim", removed(&path)) {
+                side.insert(0, path);
+                counts[at] += 1;
+            }
+        }
+    }
+    let left = all.len();
+    eprintln!("{nodesize}: {names} links, refused {counts:?} times, {left} left");
+    never_aborted(mount);
+    btrfs_check(image.path());
+    // The kernel is only told: whatever of it is left is dropped by us.
+    let kernel = LoopMount::read_write(image.path());
+    run(Command::new("btrfs")
+        .args(["subvolume", "delete"])
+        .arg(kernel.path().join("snapshot")));
+    // It has no space either, for its list of subvolumes.
+    let said = kernel.unmount_damaged();
+    let about_space = |line: &String| line.contains("uuid_scan_kthread failed -28");
+    assert!(said.iter().all(about_space), "{said:?}");
+    let mount = BtrfuseMount::read_write(image.path());
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    for path in &all {
+        let path = mount.path().join(path.file_name().expect("a file"));
+        while !tried("rm after the snapshot", removed(&path)) {
+            assert!(std::time::Instant::now() < deadline, "still no space");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    assert_eq!(fs::read_dir(mount.path()).expect("readable").count(), 0);
+    never_aborted(mount);
+    btrfs_check(image.path());
+}
