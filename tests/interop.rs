@@ -420,3 +420,43 @@ fn a_snapshot_and_its_origin_change_apart() {
         mount.unmount();
     }
 }
+
+/// Skinny items switched on later: the old ones stay as they are, in the same leaves as skinny ones.
+/// Both forms must be there before us, and after each of our turns.
+#[test]
+fn old_and_skinny_metadata_items_go_both_ways_together() {
+    let image = Image::mkfs_btrfs(300, &["-n", "4096", "-O", "^skinny-metadata"]);
+    let mount = LoopMount::read_write(image.path());
+    many_files(&mount.path().join("many"));
+    mount.unmount();
+    let (old, skinny) = dump::tree_block_items(image.path());
+    assert!(old > 300 && skinny == 0, "{old} old items, {skinny} skinny");
+    run(Command::new("btrfstune").arg("-x").arg(image.path()));
+    btrfs_check(image.path());
+    both_ways(&image, Judge::strict(), 44, 300);
+    let (left, skinny) = dump::tree_block_items(image.path());
+    assert!(
+        left > 50 && left < old && skinny > 50,
+        "{left} of {old} old items, {skinny} skinny"
+    );
+    // Old items go too, and none is looked for under the other key.
+    let mount = BtrfuseMount::read_write(image.path());
+    for number in (0..MANY).filter(|number| number % 5 != 0) {
+        let name = mount.path().join("many").join(many_name(number));
+        std::fs::remove_file(name).expect("there");
+    }
+    mount.unmount();
+    btrfs_check(image.path());
+    let (last, _) = dump::tree_block_items(image.path());
+    assert!(last < left, "{last} of {left} old items");
+    let mount = LoopMount::read_write(image.path());
+    assert_eq!(
+        std::fs::read_dir(mount.path().join("many"))
+            .expect("a folder")
+            .count(),
+        MANY / 5
+    );
+    std::fs::remove_dir_all(mount.path().join("many")).expect("a writable mount");
+    mount.unmount();
+    btrfs_check(image.path());
+}

@@ -34,6 +34,14 @@ pub fn shared_references(image: &Path) -> (usize, usize) {
     (count("shared block backref"), count("shared data backref"))
 }
 
+/// Tree blocks by the form of their extent items: with the size in the key, and skinny.
+pub fn tree_block_items(image: &Path) -> (usize, usize) {
+    let dump = dump(image, &["-t", "extent"]);
+    let skinny = dump.matches(" METADATA_ITEM ").count();
+    let all = dump.matches("flags TREE_BLOCK").count();
+    (all - skinny, skinny)
+}
+
 /// How many chunks hold this kind of block group: `DATA`, `METADATA`, `SYSTEM`.
 pub fn chunks(image: &Path, kind: &str) -> usize {
     let dump = dump(image, &["-t", "chunk"]);
