@@ -460,3 +460,94 @@ fn old_and_skinny_metadata_items_go_both_ways_together() {
     mount.unmount();
     btrfs_check(image.path());
 }
+
+/// Relocation moves blocks that snapshots share, and leaves references by block (FULL_BACKREF,
+/// shared data) also to blocks with one owner: what is copied next must pass them on.
+#[test]
+fn what_the_kernel_balanced_goes_both_ways() {
+    let image = Image::mkfs_btrfs(600, &["-n", "4096"]);
+    let mount = LoopMount::read_write(image.path());
+    let btrfs = |words: &[&str], paths: &[&Path]| {
+        run(Command::new("btrfs").args(words).args(paths));
+    };
+    let at = |name: &str| mount.path().join(name);
+    btrfs(&["subvolume", "create"], &[&at("origin")]);
+    let mut origin = Story::new(45, "origin/story");
+    origin.begin(mount.path());
+    origin.go_on(mount.path(), 400);
+    many_files(&at("origin/many"));
+    btrfs(&["subvolume", "snapshot"], &[&at("origin"), &at("copy")]);
+    btrfs(
+        &["subvolume", "snapshot", "-r"],
+        &[&at("origin"), &at("kept")],
+    );
+    // Half of the leaves are the origin's own by now.
+    for number in (0..MANY / 2).step_by(9) {
+        let name = at("origin/many").join(many_name(number));
+        std::fs::set_permissions(name, Permissions::from_mode(0o640)).expect("there");
+    }
+    btrfs_balance(mount.path());
+    mount.unmount();
+    btrfs_check(image.path());
+    let shared = dump::shared_references(image.path());
+    assert!(shared.0 > 0 && shared.1 > 0, "{shared:?} by block");
+    let kept = origin.frozen("kept/story");
+    let mut copy = origin.frozen("copy/story");
+    copy.diverge(46);
+    let told = |origin: &Story, copy: &Story| {
+        btrfs_check(image.path());
+        let mount = LoopMount::read_only(image.path());
+        for story in [origin, copy, &kept] {
+            story.assert_told("the kernel's mount", mount.path());
+        }
+        let many = std::fs::read_dir(mount.path().join("kept/many"));
+        assert_eq!(many.expect("a folder").count(), MANY);
+        let kernels = walk(mount.path());
+        mount.unmount();
+        let mount = BtrfuseMount::read_only(image.path());
+        let mut ours = walk(mount.path());
+        mount.unmount();
+        let mut expected = kernels;
+        excuse_compressed(image.path(), &mut expected, &mut ours);
+        assert_same("balanced", &expected, &ours, &Rules::fuse());
+    };
+    for round in 0..2 {
+        let mount = BtrfuseMount::read_write(image.path());
+        let (first, second) = match round {
+            0 => (&mut copy, &mut origin),
+            _ => (&mut origin, &mut copy),
+        };
+        first.go_on(mount.path(), 100);
+        second.go_on(mount.path(), 100);
+        for (folder, step) in [("origin/many", 7), ("copy/many", 11)] {
+            for number in (round..MANY).step_by(step) {
+                let name = mount.path().join(folder).join(many_name(number));
+                std::fs::remove_file(name).expect("there");
+            }
+        }
+        mount.unmount();
+        told(&origin, &copy);
+        // Once more, with what we left.
+        let mount = LoopMount::read_write(image.path());
+        origin.go_on(mount.path(), 60);
+        copy.go_on(mount.path(), 60);
+        if round == 0 {
+            btrfs_balance(mount.path());
+        }
+        mount.unmount();
+        told(&origin, &copy);
+    }
+    let mount = BtrfuseMount::read_write(image.path());
+    origin.clear(mount.path());
+    for folder in ["origin/many", "copy/many"] {
+        std::fs::remove_dir_all(mount.path().join(folder)).expect("a writable mount");
+    }
+    mount.unmount();
+    told(&origin, &copy);
+}
+
+fn btrfs_balance(mount: &Path) {
+    run(Command::new("btrfs")
+        .args(["balance", "start", "--full-balance"])
+        .arg(mount));
+}
