@@ -42,6 +42,11 @@ pub fn tree_block_items(image: &Path) -> (usize, usize) {
     (all - skinny, skinny)
 }
 
+/// Every block group's free space as (length of the group, number of free ranges, in bitmaps?).
+pub fn free_space(image: &Path) -> Vec<(u64, u64, bool)> {
+    free_space_infos(&dump(image, &["-t", "10"]))
+}
+
 /// How many chunks hold this kind of block group: `DATA`, `METADATA`, `SYSTEM`.
 pub fn chunks(image: &Path, kind: &str) -> usize {
     let dump = dump(image, &["-t", "chunk"]);
@@ -141,6 +146,23 @@ fn extended(dump: &str) -> BTreeSet<u64> {
         .collect()
 }
 
+fn free_space_infos(dump: &str) -> Vec<(u64, u64, bool)> {
+    let (mut infos, mut group) = (Vec::new(), None);
+    for line in dump.lines() {
+        if item(line).is_some() {
+            let len = line.split_once(" FREE_SPACE_INFO ");
+            group = len.and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+        } else if let (Some(len), Some((_, numbers))) =
+            (group, line.split_once("free space info extent count "))
+        {
+            let mut numbers = numbers.split(" flags ").map(|n| n.trim().parse::<u64>());
+            let mut next = || numbers.next().and_then(Result::ok).expect("two numbers");
+            infos.push((len, next(), next() & 1 != 0));
+        }
+    }
+    infos
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +204,19 @@ file tree key (300 ROOT_ITEM 0)
     fn what_is_compressed_and_how_it_is_named_is_read_from_the_dump() {
         assert_eq!(compressed(DUMP), BTreeSet::from([(5, 257), (300, 258)]));
         assert_eq!(extended(DUMP), BTreeSet::from([259, 260]));
+    }
+
+    #[test]
+    fn the_form_of_free_space_is_read_from_the_dump() {
+        let dump = "\
+\titem 0 key (1048576 FREE_SPACE_INFO 8388608) itemoff 16275 itemsize 8
+\t\tfree space info extent count 1 flags 0
+\titem 1 key (1048576 FREE_SPACE_EXTENT 8388608) itemoff 16275 itemsize 0
+\t\tfree space extent
+\titem 2 key (9437184 FREE_SPACE_INFO 16777216) itemoff 16267 itemsize 8
+\t\tfree space info extent count 207 flags 1
+";
+        let infos = free_space_infos(dump);
+        assert_eq!(infos, [(8_388_608, 1, false), (16_777_216, 207, true)]);
     }
 }
