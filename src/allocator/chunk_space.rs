@@ -49,7 +49,7 @@ impl Space {
         // The largest go first: the one that stays is the smallest.
         candidates.sort_by_key(|start| std::cmp::Reverse(state.groups[start].len));
         for start in candidates {
-            if !state.can_spare(&state.groups[&start]) {
+            if !state.can_spare(&state.groups[&start], self.nodesize()) {
                 continue;
             }
             let group = state.remove_group(start);
@@ -87,7 +87,7 @@ impl Space {
         state: &mut State,
         kind: Kind,
     ) -> Result<NewChunk> {
-        if kind == Kind::Data && !state.metadata_can_spare_chunk(&state.devices) {
+        if kind == Kind::Data && !state.metadata_can_spare_chunk(&state.devices, self.nodesize()) {
             return Err(Error::NoSpace);
         }
         self.allocate_chunk_locked(state, kind)
@@ -137,9 +137,9 @@ impl Space {
 
 impl State {
     /// With these holes, what metadata is promised still fits after one more data chunk.
-    fn metadata_can_spare_chunk(&self, devices: &[DeviceSpace]) -> bool {
+    fn metadata_can_spare_chunk(&self, devices: &[DeviceSpace], nodesize: u64) -> bool {
         let short = self
-            .metadata_promised()
+            .metadata_promised(nodesize)
             .saturating_sub(self.pools[METADATA].free);
         if short == 0 {
             return true;
@@ -150,7 +150,7 @@ impl State {
     }
 
     /// Whether new chunks can bring the data pool's free bytes up to `wanted`.
-    pub(super) fn data_can_reach(&self, wanted: u64) -> bool {
+    pub(super) fn data_can_reach(&self, wanted: u64, nodesize: u64) -> bool {
         let mut free = self.pools[DATA].free;
         let profile = self.profile_for(Kind::Data);
         if wanted > free.saturating_add(room_on(&self.devices, profile.copies())) {
@@ -160,7 +160,7 @@ impl State {
         let mut devices = self.devices.clone();
         let want = chunk::wanted_len(Kind::Data, self.devices_bytes());
         while free < wanted {
-            if !self.metadata_can_spare_chunk(&devices) {
+            if !self.metadata_can_spare_chunk(&devices, nodesize) {
                 return false;
             }
             let Some((len, stripes)) = chunk::place_on(&devices, profile, want) else {
@@ -173,7 +173,7 @@ impl State {
     }
 
     /// This empty group may go.
-    fn can_spare(&self, group: &BlockGroup) -> bool {
+    fn can_spare(&self, group: &BlockGroup, nodesize: u64) -> bool {
         // The system group stays: it is small, and the superblock names it. Of the others one
         // stays that the next chunk takes its profile from.
         let profile = Some(self.profile_for(group.kind));
@@ -187,11 +187,12 @@ impl State {
             return false;
         }
         let pool = self.pool_of(group.kind);
-        let mut promised = self.pools[pool].may_use + self.pools[pool].usage.reserved;
-        if pool == METADATA {
+        let mut promised = self.pools[pool].usage.reserved;
+        promised += match pool {
             // This commit goes on to write trees, and the group's bytes come back after it.
-            promised += self.global_reserve;
-        }
+            METADATA => self.metadata_promised(nodesize),
+            _ => self.pools[pool].may_use,
+        };
         self.pools[pool].free.saturating_sub(group.free.bytes()) >= promised
     }
 }

@@ -4,9 +4,10 @@
 //! reserve on top, fits into free metadata bytes plus chunks that can really still be made; so
 //! a transaction that reserved never fails for space.
 //!
-//! The global reserve is kept for the commit's own trees. Operations that free space
-//! ([`Steal::Yes`]) may dip into it, so that `rm` works on a full filesystem, but not below what
-//! the extents need whose changes wait for the commit: nobody has reserved anything for those.
+//! What the commit's own trees may still need is kept from everybody: nobody has reserved anything
+//! for the extents whose changes wait for it. Operations that free space ([`Steal::Yes`]) get the
+//! room above it that others leave, so that `rm` works on a full filesystem. docs/allocation.md
+//! says why that is enough.
 
 use super::state::{METADATA, State};
 use super::{Kind, Space};
@@ -21,14 +22,18 @@ const FIRST_ITEM_NODES: u64 = 8;
 const NEXT_ITEM_NODES: u64 = 4;
 /// Node changes counted for an item that is changed in place, later and with others.
 const UPDATED_ITEM_NODES: u64 = 2;
-/// What even stealing operations leave to the commit.
-const STEAL_FLOOR_NODES: u64 = 128;
-/// Leaves that the commit copies for an extent whose change waits, as long as it hasn't copied
-/// all that there are: one of the extent tree, and now and then one of the checksums or of the
-/// free-space tree, which hold more in a leaf.
-const WAITING_EXTENT_NODES: u64 = 2;
-/// Nodes that a commit copies of other trees: the root tree, the device tree.
-const OTHER_TREES_NODES: u64 = 16;
+/// Nodes for what a commit writes of other trees, and for what operations that were let in together
+/// add before anybody looks again.
+const COMMIT_NODES: u64 = 64;
+/// Trees of up to so many nodes can be copied whole by one commit; of larger ones only what waiting
+/// extents may touch is counted, but never less than this.
+const COPIED_WHOLE_NODES: u64 = 2048;
+/// What one stealing operation may need, with the inode items that wait because of it.
+const STEAL_LEAST_NODES: u64 = 40;
+/// Above this a filesystem has room enough for any number of removals between two commits.
+const STEAL_MOST_BYTES: u64 = 16 << 20;
+/// Right after a commit dropping a subvolume leaves so many nodes beside the copies.
+const LAST_NODES: u64 = 8;
 /// Bytes that such an extent may add to those trees: items of 78 and twice 25 bytes, in leaves that
 /// are half full.
 const WAITING_EXTENT_BYTES: u64 = 256;
@@ -42,8 +47,19 @@ pub const FREED_WHEN_FULL: usize = 32;
 pub enum Steal {
     /// An ordinary operation.
     No,
-    /// Unlink, truncate, orphan cleanup.
+    /// Unlink, truncate, orphan cleanup. Where a snapshot has the same blocks, these free nothing.
     Yes,
+    /// Dropping a deleted subvolume, which always does in the end.
+    Last,
+}
+
+/// How much the running transaction may have done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// Anything.
+    Any,
+    /// Next to nothing: it has just begun.
+    Fresh,
 }
 
 /// Who can turn promised and pinned bytes into free ones: the committer.
@@ -197,7 +213,7 @@ impl Space {
     /// A refusal comes only after a commit has made pinned bytes free, so the caller holds no
     /// transaction handle and no lock that the commit needs.
     pub fn reserve_metadata(self: &Arc<Self>, bytes: u64, steal: Steal) -> Result<MetaReservation> {
-        self.with_reclaim(METADATA, || self.try_reserve_metadata(bytes, steal))
+        self.with_reclaim(METADATA, |age| self.reserve_now(bytes, steal, age))
     }
 
     /// As [`Space::reserve_metadata`], from what is free now: nothing is written to find more.
@@ -206,8 +222,17 @@ impl Space {
         bytes: u64,
         steal: Steal,
     ) -> Result<MetaReservation> {
+        self.reserve_now(bytes, steal, Age::Any)
+    }
+
+    fn reserve_now(
+        self: &Arc<Self>,
+        bytes: u64,
+        steal: Steal,
+        age: Age,
+    ) -> Result<MetaReservation> {
         let mut state = self.lock_counted();
-        if !state.metadata_fits(bytes, steal, self.nodesize()) {
+        if !state.metadata_fits(bytes, steal, age, self.nodesize()) {
             return Err(Error::NoSpace);
         }
         state.pools[METADATA].may_use += bytes;
@@ -221,10 +246,14 @@ impl Space {
     /// For an operation that frees extents: true when the commit could write down the change of
     /// every extent there is, so that the operation may free as many as it likes at once. Else
     /// it frees a few ([`FREED_WHEN_FULL`]), and asks again.
-    pub fn reserve_freeing(self: &Arc<Self>, bytes: u64) -> Result<(MetaReservation, bool)> {
+    pub fn reserve_freeing(
+        self: &Arc<Self>,
+        bytes: u64,
+        steal: Steal,
+    ) -> Result<(MetaReservation, bool)> {
         match self.try_reserve_metadata(bytes, Steal::No) {
             Ok(reservation) => Ok((reservation, true)),
-            Err(_) => Ok((self.reserve_metadata(bytes, Steal::Yes)?, false)),
+            Err(_) => Ok((self.reserve_metadata(bytes, steal)?, false)),
         }
     }
 
@@ -240,7 +269,7 @@ impl Space {
     /// [`Space::reserve_metadata`] about locks.
     pub fn reserve_data(self: &Arc<Self>, bytes: u64) -> Result<DataReservation> {
         let pool = self.lock().pool_of(Kind::Data);
-        self.with_reclaim(pool, || self.try_reserve_data(bytes))
+        self.with_reclaim(pool, |_| self.try_reserve_data(bytes))
     }
 
     /// As [`Space::reserve_data`], from what is free now and chunks that can be made.
@@ -254,8 +283,10 @@ impl Space {
         // Before the first chunk: what can't fit must not turn all that is left into data
         // chunks. In a mixed filesystem those that can still be made count as free.
         let fits = match state.mixed {
-            true => state.metadata_fits(bytes, Steal::No, self.nodesize()),
-            false => wanted <= state.pools[pool].free || state.data_can_reach(wanted),
+            true => state.metadata_fits(bytes, Steal::No, Age::Any, self.nodesize()),
+            false => {
+                wanted <= state.pools[pool].free || state.data_can_reach(wanted, self.nodesize())
+            }
         };
         if !fits {
             return Err(Error::NoSpace);
@@ -286,17 +317,17 @@ impl Space {
         Ok((at, len))
     }
 
-    fn with_reclaim<T>(&self, pool: usize, attempt: impl Fn() -> Result<T>) -> Result<T> {
-        match attempt() {
+    fn with_reclaim<T>(&self, pool: usize, attempt: impl Fn(Age) -> Result<T>) -> Result<T> {
+        match attempt(Age::Any) {
             Err(Error::NoSpace) => {}
             other => return other,
         }
         let (hopeful, waiting) = {
             let state = self.lock_counted();
             // Promises for inode items that wait for a commit count many nodes each.
-            let waiting = state.pools[METADATA].may_use > WAITING_FLOOR_NODES * self.nodesize();
+            let waiting = state.waiting_extents > 0
+                || state.pools[METADATA].may_use > WAITING_FLOOR_NODES * self.nodesize();
             let hopeful = waiting
-                || state.waiting_extents > 0
                 || state.pools[pool].usage.pinned > 0
                 || state.groups.values().any(|group| group.usage.used == 0)
                 || state.pools.iter().any(|pool| pool.usage.pinned > 0);
@@ -304,17 +335,19 @@ impl Space {
         };
         let reclaim = self.reclaim.read().as_ref().and_then(Weak::upgrade);
         let Some(reclaim) = reclaim.filter(|_| hopeful) else {
-            return Err(Error::NoSpace);
+            // Nothing was changed since the last commit.
+            return attempt(Age::Fresh);
         };
-        // Written items need a fraction of what was promised to them, and a commit is dear.
+        // Written items need a fraction of what was promised to them or counted for them, and a
+        // commit is dear.
         if waiting && reclaim.settle() {
-            match attempt() {
+            match attempt(Age::Any) {
                 Err(Error::NoSpace) => {}
                 other => return other,
             }
         }
         match reclaim.reclaim() {
-            true => attempt(),
+            true => attempt(Age::Fresh),
             false => Err(Error::NoSpace),
         }
     }
@@ -326,27 +359,64 @@ const WAITING_FLOOR_NODES: u64 = 256;
 
 impl State {
     /// What extents that wait for the commit add to its trees.
-    pub(super) fn waiting_bytes(&self) -> u64 {
+    fn waiting_bytes(&self) -> u64 {
         self.waiting_extents * WAITING_EXTENT_BYTES
     }
 
-    fn metadata_fits(&self, bytes: u64, steal: Steal, nodesize: u64) -> bool {
+    /// Nodes of the trees that a commit changes, as far as they can be copied whole.
+    fn copies_nodes(&self, nodesize: u64) -> u64 {
+        self.commit_trees_bytes.div_ceil(nodesize)
+    }
+
+    fn beside_bytes(&self, nodesize: u64) -> u64 {
+        (COMMIT_NODES * nodesize).min(self.global_reserve / 4)
+    }
+
+    /// What the commit may still allocate, when `promised` node changes add to what waits.
+    fn commit_bytes(&self, promised: u64, nodesize: u64) -> u64 {
+        let extents = self.waiting_extents + promised;
+        let trees = self.copies_nodes(nodesize);
+        // Each block is copied at most once, and half of the copies may be split.
+        let whole = trees + trees / 2;
+        // A change copies a leaf; the copy's own old address is a change again, in any leaf: with
+        // addresses at random so many leaves are met until only copied ones are.
+        let touched = extents + (2 * trees * extents).isqrt();
+        let nodes = whole.min((2 * touched).max(COPIED_WHOLE_NODES));
+        self.beside_bytes(nodesize) + nodes * nodesize + self.waiting_bytes()
+    }
+
+    /// What those leave free who don't steal: the commit's part, and room for stealing.
+    fn kept_from_others(&self, commit: u64, nodesize: u64) -> u64 {
+        let least = STEAL_LEAST_NODES * nodesize;
+        let room = (self.pools[METADATA].total / 64).clamp(least, STEAL_MOST_BYTES.max(least));
+        (commit + room).max(self.global_reserve + self.waiting_bytes())
+    }
+
+    /// Bytes that metadata is promised: reservations, and what is kept from them.
+    pub(super) fn metadata_promised(&self, nodesize: u64) -> u64 {
+        let commit = self.commit_bytes(0, nodesize);
+        self.pools[METADATA].may_use + self.kept_from_others(commit, nodesize)
+    }
+
+    fn metadata_fits(&self, bytes: u64, steal: Steal, age: Age, nodesize: u64) -> bool {
         let pool = &self.pools[METADATA];
         let kind = if self.mixed {
             Kind::Mixed
         } else {
             Kind::Metadata
         };
-        let kept = match steal {
-            Steal::No => self.global_reserve,
-            Steal::Yes => {
-                let floor = (self.global_reserve / 2).min(STEAL_FLOOR_NODES * nodesize);
-                let waiting = self.waiting_extents * WAITING_EXTENT_NODES * nodesize;
-                let trees = self.commit_trees_bytes + OTHER_TREES_NODES * nodesize;
-                trees.min(floor + waiting).clamp(floor, self.global_reserve)
+        let promised = pool.may_use.saturating_add(bytes);
+        let commit = self.commit_bytes(promised / nodesize, nodesize);
+        let copies = self.copies_nodes(nodesize).min(COPIED_WHOLE_NODES);
+        let kept = match (steal, age) {
+            (Steal::No, _) => self.kept_from_others(commit, nodesize),
+            (_, Age::Any) => commit,
+            (Steal::Yes, Age::Fresh) => {
+                commit.min((copies + copies / 8) * nodesize + self.beside_bytes(nodesize))
             }
+            (Steal::Last, Age::Fresh) => commit.min((copies + LAST_NODES) * nodesize),
         };
-        let wanted = pool.may_use + kept + self.waiting_bytes() + bytes;
+        let wanted = promised.saturating_add(kept);
         // Looking at the devices' holes costs more, and is rarely needed.
         wanted <= pool.free || wanted <= pool.free + self.room(kind)
     }

@@ -107,7 +107,7 @@ fn groups_in_common_and_apart_are_refused() {
 #[test]
 fn data_reservations_end_where_metadata_promises_begin() {
     let space = fresh(256 * MIB, 32 * MIB);
-    space.set_global_reserve(16 * MIB, 16 * MIB);
+    space.set_global_reserve(16 * MIB, MIB);
     let mut kept = Vec::new();
     while let Ok(reservation) = space.reserve_data(MIB) {
         kept.push(reservation);
@@ -150,7 +150,7 @@ fn a_reservation_that_cannot_fit_makes_no_chunks() {
 #[test]
 fn only_stealing_operations_enter_the_global_reserve() {
     let space = fresh(89 * MIB, 32 * MIB);
-    space.set_global_reserve(16 * MIB, 16 * MIB);
+    space.set_global_reserve(16 * MIB, MIB);
     let most = space.reserve_metadata(15 * MIB, Steal::No).unwrap();
     assert!(matches!(
         space.reserve_metadata(MIB, Steal::No),
@@ -163,6 +163,41 @@ fn only_stealing_operations_enter_the_global_reserve() {
     ));
     drop((most, stolen));
     assert!(space.reserve_metadata(15 * MIB, Steal::No).is_ok());
+}
+
+/// Stealing operations leave to the commit what their own kind has caused, until it has committed.
+#[test]
+fn what_waits_for_the_commit_is_kept_from_everybody() {
+    struct Commits(Arc<AtomicUsize>);
+    impl Reclaim for Commits {
+        fn reclaim(&self) -> bool {
+            self.0.store(0, Ordering::Relaxed);
+            true
+        }
+    }
+    let space = fresh(89 * MIB, 32 * MIB);
+    space.set_global_reserve(600 * NODE, 600 * NODE);
+    let waiting = Arc::new(AtomicUsize::new(512));
+    let counted = waiting.clone();
+    space.count_waiting_extents_with(move || counted.load(Ordering::Relaxed));
+    let reclaim: Arc<dyn Reclaim> = Arc::new(Commits(waiting.clone()));
+    space.set_reclaim(Arc::downgrade(&reclaim));
+    let free = space.numbers().metadata.free / NODE;
+    // All of the tree may be copied and every second copy split, and 512 items are new.
+    let commit = 64 + 900 + 8;
+    let over = (free - commit - 39) * NODE;
+    assert!(space.try_reserve_metadata(over, Steal::No).is_err());
+    let used = (free - commit - 30) * NODE;
+    let used = space.try_reserve_metadata(used, Steal::Yes).unwrap();
+    assert!(space.try_reserve_metadata(31 * NODE, Steal::Yes).is_err());
+    // Alone in a transaction that has just begun, one is let in.
+    let last = space.reserve_metadata(200 * NODE, Steal::Yes).unwrap();
+    assert_eq!(waiting.load(Ordering::Relaxed), 0);
+    drop(last);
+    // Dropping a subvolume has a room of its own.
+    assert!(space.reserve_metadata(320 * NODE, Steal::Yes).is_err());
+    drop(space.reserve_metadata(320 * NODE, Steal::Last).unwrap());
+    drop(used);
 }
 
 #[test]
@@ -394,13 +429,9 @@ fn many_promises_are_worth_a_commit() {
             assert!(space.alloc_exact(Logical(at), NODE));
             space.settle_alloc(Logical(at), NODE);
         }
-        let free = space.numbers().metadata.free;
-        let most = space.reserve_metadata(free - promised, Steal::No).unwrap();
         let waiting = space.reserve_metadata(promised, Steal::No).unwrap();
-        // What is promised to one operation is as good as used.
-        let blocks = most.bytes() / NODE;
-        drop(most);
-        for _ in 0..blocks {
+        // The rest is used.
+        while space.try_reserve_metadata(8 * NODE, Steal::No).is_ok() {
             let at = space.alloc_tree_block(TreeSpace::Metadata).unwrap();
             space.settle_alloc(at, NODE);
         }

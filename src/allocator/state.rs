@@ -104,12 +104,6 @@ impl State {
         room_on(&self.devices, self.profile_for(kind).copies())
     }
 
-    /// Bytes that metadata is promised: reservations, the global reserve, and what waits for the
-    /// commit.
-    pub(super) fn metadata_promised(&self) -> u64 {
-        self.pools[METADATA].may_use + self.global_reserve + self.waiting_bytes()
-    }
-
     pub(super) fn group_at(&self, at: u64) -> Option<u64> {
         let (&start, group) = self.groups.range(..=at).next_back()?;
         (at < group.end()).then_some(start)

@@ -66,7 +66,7 @@ impl Committer {
             return Ok(true);
         };
         let space = &self.ctx.space;
-        let (reservation, roomy) = space.reserve_freeing(space.item_bytes(4))?;
+        let (reservation, roomy) = space.reserve_freeing(space.item_bytes(4), Steal::Last)?;
         // A leaf may name hundreds of extents.
         let blocks_max = if roomy { STEP_BLOCKS } else { 1 };
         let trans = self.ctx.transactions.join_reserved(reservation)?;
@@ -97,7 +97,7 @@ impl Committer {
             Ok(_) => Ok(None),
             Err(Error::NotFound) => {
                 let space = &self.ctx.space;
-                let reservation = space.reserve_metadata(space.item_bytes(1), Steal::Yes)?;
+                let reservation = space.reserve_metadata(space.item_bytes(1), Steal::Last)?;
                 let trans = self.ctx.transactions.join_reserved(reservation)?;
                 self.ctx
                     .delete(&trans, &self.named.root, &orphan_key(objectid))?;

@@ -448,7 +448,10 @@ impl Reclaim for Committer {
         };
         let written = self.ctx.transactions.join().and_then(|trans| {
             let flushed = hooks.flush_delayed_items(&trans);
-            flushed.map_err(|error| trans.abort(error))
+            flushed.map_err(|error| trans.abort(error))?;
+            // What these add is counted again, and run when that is too much.
+            let waiting = trans.transaction().delayed_refs.len();
+            self.run_heads(&trans, waiting)
         });
         if let Err(error) = &written {
             log::warn!("what waits for the commit can't be written: {error}");

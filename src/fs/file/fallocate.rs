@@ -272,7 +272,7 @@ fn drop_extents(fs: &Filesystem, inode: &Arc<Inode>, inner: &Range<u64>) -> Resu
     let mut here = inner.start;
     while here < inner.end {
         let bytes = fs.ctx.space.item_bytes(tail_items());
-        let (reservation, roomy) = fs.ctx.space.reserve_freeing(bytes)?;
+        let (reservation, roomy) = fs.ctx.space.reserve_freeing(bytes, Steal::Yes)?;
         let most = items_at_once(roomy);
         let range = here..inner.end;
         let records = records_in(&fs.ctx, &inode.root, inode.objectid, &range, most)?;

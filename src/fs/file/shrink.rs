@@ -6,7 +6,7 @@
 
 use super::extent_edit::ExtentEdit;
 use super::extents::{ExtentRecord, extent_key};
-use crate::allocator::FREED_WHEN_FULL;
+use crate::allocator::{FREED_WHEN_FULL, Steal};
 use crate::btree::{Root, TreeContext};
 use crate::error::{Error, Result};
 use crate::fs::filesystem::Filesystem;
@@ -82,7 +82,7 @@ pub fn drop_items_from(fs: &Filesystem, root: &Arc<Root>, objectid: u64, size: u
     let floor = round_up(size, sectorsize).ok_or(Error::FileTooBig)?;
     loop {
         let bytes = fs.ctx.space.item_bytes(tail_items());
-        let (reservation, roomy) = fs.ctx.space.reserve_freeing(bytes)?;
+        let (reservation, roomy) = fs.ctx.space.reserve_freeing(bytes, Steal::Yes)?;
         let Some(tail) = next_tail(&fs.ctx, root, objectid, floor, items_at_once(roomy))? else {
             return Ok(());
         };

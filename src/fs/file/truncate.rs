@@ -125,7 +125,7 @@ fn shrink(fs: &Filesystem, inode: &Arc<Inode>, size: u64) -> Result<()> {
     }
     let ticket = fs.prepare_dirty_freeing(inode)?;
     let bytes = fs.ctx.space.item_bytes(tail_items());
-    let reservation = fs.ctx.space.reserve_freeing(bytes)?;
+    let reservation = fs.ctx.space.reserve_freeing(bytes, Steal::Yes)?;
     {
         let _alone = inode.content.write();
         inode.meta.lock().size = size;
@@ -183,7 +183,7 @@ fn drop_tails(
         }
         drop(_alone);
         ticket = fs.prepare_dirty_freeing(inode)?;
-        (reservation, roomy) = fs.ctx.space.reserve_freeing(bytes)?;
+        (reservation, roomy) = fs.ctx.space.reserve_freeing(bytes, Steal::Yes)?;
     }
 }
 
