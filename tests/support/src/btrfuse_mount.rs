@@ -5,6 +5,7 @@
 
 use crate::command::text;
 use crate::loop_mount::retry;
+use crate::stuck;
 use rustix::mount::{UnmountFlags, unmount};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -245,7 +246,11 @@ impl BtrfuseMount {
             }
             if Instant::now() > deadline {
                 let _ = unmount(&self.directory, UnmountFlags::DETACH);
-                panic!("the daemon hadn't ended after {LIMIT:?}:\n{}", self.stop());
+                let threads = stuck::threads(self.daemon.id());
+                panic!(
+                    "the daemon hadn't ended after {LIMIT:?}; {threads}{}",
+                    self.stop()
+                );
             }
             std::thread::sleep(Duration::from_millis(2));
         };
@@ -272,9 +277,10 @@ impl BtrfuseMount {
                 return Ok(status);
             }
             if Instant::now() > deadline {
+                let threads = stuck::threads(self.daemon.id());
                 let log = self.stop();
                 return Err(format!(
-                    "the daemon hadn't ended {LIMIT:?} after umount:\n{log}"
+                    "the daemon hadn't ended {LIMIT:?} after umount; {threads}{log}"
                 ));
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -18,6 +18,7 @@ pub mod loop_mount;
 pub mod many;
 pub mod rng;
 pub mod script;
+pub mod stuck;
 pub mod walk;
 
 pub use btrfuse_mount::{BtrfuseMount, btrfuse_binary};
