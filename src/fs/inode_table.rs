@@ -17,7 +17,7 @@ use super::node_id::Identity;
 use super::orphan::Evictions;
 use crate::error::Result;
 use crate::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 /// What an inode finds again when it is dropped.
@@ -316,14 +316,14 @@ impl InodeTable {
         drop(out);
     }
 
-    /// Holds no inode of the tree `subvol` any more for having been used lately. The caller drops
-    /// what isn't held for another reason.
-    pub fn uncache(&self, subvol: u64) -> Vec<Arc<Inode>> {
+    /// Holds no inode of these trees any more for having been used lately. The caller drops what
+    /// isn't held for another reason.
+    pub fn uncache(&self, subvols: &HashSet<u64>) -> Vec<Arc<Inode>> {
         let mut gone = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
             for (identity, entry) in &mut shard.entries {
-                if matches!(identity, Identity::Inode { subvol: of, .. } if *of == subvol) {
+                if matches!(identity, Identity::Inode { subvol, .. } if subvols.contains(subvol)) {
                     entry.cached = false;
                     gone.extend(entry.settle(None));
                 }
@@ -332,15 +332,19 @@ impl InodeTable {
         gone
     }
 
-    /// Whether anybody has an inode of the tree `subvol`.
-    pub fn uses(&self, subvol: u64) -> bool {
-        let is_live = |(identity, entry): (&Identity, &Entry)| {
-            matches!(identity, Identity::Inode { subvol: of, .. } if *of == subvol)
-                && entry.inode.strong_count() > 0
-        };
-        self.shards
-            .iter()
-            .any(|shard| shard.lock().entries.iter().any(is_live))
+    /// The trees of which anybody has an inode.
+    pub fn subvolumes(&self) -> HashSet<u64> {
+        let mut found = HashSet::new();
+        for shard in &self.shards {
+            for (identity, entry) in &shard.lock().entries {
+                if let Identity::Inode { subvol, .. } = identity
+                    && entry.inode.strong_count() > 0
+                {
+                    found.insert(*subvol);
+                }
+            }
+        }
+        found
     }
 
     /// Lets everything go: the mount is over, or the kernel never said goodbye.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
 use crate::sync::{Arc, Mutex};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// The look goes through all inodes in memory.
@@ -90,23 +90,23 @@ impl Filesystem {
     }
 
     /// Hands the trees over that nobody has open, and nobody has asked for since `idle`.
-    fn settle_dying(&self, idle: Duration) {
-        let trees: Vec<u64> = self.dying.state.lock().trees.keys().copied().collect();
-        for subvol in trees {
-            // Inodes that stay for having been used lately; their drop needs no lock of ours.
-            drop(self.home.table.uncache(subvol));
-            let mut state = self.dying.state.lock();
-            let Some(tree) = state.trees.get(&subvol) else {
-                continue;
-            };
-            if tree.root.is_dead()
-                && tree.used.elapsed() >= idle
-                && !self.home.table.uses(subvol)
-                && !self.home.evictions.edits(subvol)
-            {
-                state.trees.remove(&subvol);
-                self.engine.committer.add_dead_root(subvol);
-            }
+    pub(super) fn settle_dying(&self, idle: Duration) {
+        let trees: HashSet<u64> = self.dying.state.lock().trees.keys().copied().collect();
+        // Inodes that stay for having been used lately; their drop needs no lock of ours.
+        drop(self.home.table.uncache(&trees));
+        let mut state = self.dying.state.lock();
+        // Who finds a tree alive and enters an inode has done so before the look at the table below;
+        // who finds it dead comes through `load_dying`.
+        let is_over = |tree: &Tree| tree.root.is_dead() && tree.used.elapsed() >= idle;
+        let over = state.trees.iter().filter(|(_, tree)| is_over(tree));
+        let mut over: Vec<u64> = over.map(|(subvol, _)| *subvol).collect();
+        if !over.is_empty() {
+            let used = self.home.table.subvolumes();
+            over.retain(|subvol| !used.contains(subvol) && !self.home.evictions.edits(*subvol));
+        }
+        for subvol in over {
+            state.trees.remove(&subvol);
+            self.engine.committer.add_dead_root(subvol);
         }
         self.dying.state.lock().looked = Some(Instant::now());
     }
