@@ -106,22 +106,26 @@ impl Filesystem {
     /// The inode in memory, read from the tree when it isn't there. `NotFound` without an item
     /// or without links.
     pub(in crate::fs) fn load(&self, root: &Arc<Root>, objectid: u64) -> Result<Arc<Inode>> {
-        let inode = self.load_from(root, objectid)?;
-        // Deleted since the caller found the tree, and perhaps handed over: what is in memory
-        // keeps it from that from now on.
-        match root.is_dead() && !self.dying.has(root.objectid) {
-            true => Err(Error::NotFound),
-            false => Ok(inode),
+        match self.load_from(root, objectid, || !root.is_dead())? {
+            Some(inode) => Ok(inode),
+            // Deleted, and perhaps handed over: nothing of it may come into memory then.
+            None => self.load_dying(root.objectid, objectid),
         }
     }
 
-    /// As [`Filesystem::load`], for who knows that the tree isn't being dropped.
-    pub(in crate::fs) fn load_from(&self, root: &Arc<Root>, objectid: u64) -> Result<Arc<Inode>> {
+    /// As [`Filesystem::load`]; `None` for an inode that isn't in memory unless `may_enter`. That is
+    /// asked at the moment at which it would be there for others.
+    pub(in crate::fs) fn load_from(
+        &self,
+        root: &Arc<Root>,
+        objectid: u64,
+        may_enter: impl Fn() -> bool,
+    ) -> Result<Option<Arc<Inode>>> {
         let identity = Identity::Inode {
             subvol: root.objectid,
             objectid,
         };
-        self.home.table.get_or_read(identity, || {
+        let read = || {
             let key = Key {
                 objectid,
                 kind: kind::INODE_ITEM,
@@ -138,7 +142,8 @@ impl Filesystem {
                 return Err(Error::NotFound);
             }
             Inode::new(root.clone(), objectid, meta, &self.home)
-        })
+        };
+        self.home.table.get_or_read(identity, read, may_enter)
     }
 
     /// The root directory of a subvolume.

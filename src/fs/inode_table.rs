@@ -193,15 +193,21 @@ impl InodeTable {
         entry.is_some_and(|entry| entry.inode.strong_count() > 0)
     }
 
-    /// The inode in memory, or else what `read` finds in the tree.
+    /// The inode in memory, or else what `read` finds in the tree; `None` instead of that unless
+    /// `may_enter`, which is asked with the shard locked: an answer that turns to no, and a look at
+    /// the table behind that, miss nobody.
     pub fn get_or_read(
         &self,
         identity: Identity,
         read: impl Fn() -> Result<Inode>,
-    ) -> Result<Arc<Inode>> {
+        may_enter: impl Fn() -> bool,
+    ) -> Result<Option<Arc<Inode>>> {
         loop {
             if let Some(inode) = self.get(identity) {
-                return Ok(inode);
+                return Ok(Some(inode));
+            }
+            if !may_enter() {
+                return Ok(None);
             }
             let deaths = {
                 let mut shard = self.shard(identity);
@@ -212,9 +218,13 @@ impl InodeTable {
                 }
                 shard.deaths
             };
-            let inode = Arc::new(read()?);
-            if let Some(entered) = self.enter(inode, Some(deaths)) {
-                return Ok(entered);
+            let inode = match read() {
+                Err(_) if !may_enter() => return Ok(None),
+                read => Arc::new(read?),
+            };
+            let is_fresh = |shard: &Shard| shard.deaths == deaths && may_enter();
+            if let Some(entered) = self.enter(inode, is_fresh) {
+                return Ok(Some(entered));
             }
         }
     }
@@ -222,12 +232,13 @@ impl InodeTable {
     /// Makes a new `inode` the one that stands for its identity, unless another came first: then
     /// returns that one.
     pub fn insert(&self, inode: Arc<Inode>) -> Arc<Inode> {
-        self.enter(inode.clone(), None).unwrap_or(inode)
+        self.enter(inode.clone(), |_| true).unwrap_or(inode)
     }
 
-    /// `None` when some inode of the shard has left memory since `deaths` was read: it may have
-    /// been this one, changed and written meanwhile.
-    fn enter(&self, inode: Arc<Inode>, deaths: Option<u64>) -> Option<Arc<Inode>> {
+    /// `None` where there is no inode in memory and this one isn't `welcome`. What was read isn't
+    /// when some inode of the shard has left memory since: it may have been this one, changed and
+    /// written meanwhile.
+    fn enter(&self, inode: Arc<Inode>, welcome: impl FnOnce(&Shard) -> bool) -> Option<Arc<Inode>> {
         let identity = inode.identity();
         let mut shard = self.shard(identity);
         if let Some(first) = shard.live(identity) {
@@ -239,7 +250,7 @@ impl InodeTable {
         if shard.entries.contains_key(&identity) {
             shard.remove(identity);
         }
-        if deaths.is_some_and(|deaths| deaths != shard.deaths) {
+        if !welcome(&shard) {
             drop(shard);
             drop(inode);
             return None;

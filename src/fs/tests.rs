@@ -13,20 +13,20 @@ use inode::{Inode, InodeMeta};
 use node_id::Identity;
 use std::time::Duration;
 
-const CALLER: Caller = Caller {
+pub(in crate::fs) const CALLER: Caller = Caller {
     uid: 0,
     gid: 0,
     umask: 0,
     pid: 1,
 };
 
-fn device() -> Arc<dyn BlockDevice> {
+pub(in crate::fs) fn device() -> Arc<dyn BlockDevice> {
     let device = MemoryDevice::zeroed(256 << 20);
     mkfs::make(&device, &MkfsOptions::default()).unwrap();
     Arc::new(device)
 }
 
-fn mount(device: &Arc<dyn BlockDevice>, background: bool) -> Arc<Filesystem> {
+pub(in crate::fs) fn mount(device: &Arc<dyn BlockDevice>, background: bool) -> Arc<Filesystem> {
     let options = MountOptions {
         background,
         ..MountOptions::default()
@@ -35,7 +35,7 @@ fn mount(device: &Arc<dyn BlockDevice>, background: bool) -> Arc<Filesystem> {
 }
 
 /// Changes the top level's tree behind the filesystem's back.
-fn tamper(
+pub(in crate::fs) fn tamper(
     fs: &Filesystem,
     edit: impl FnOnce(&TransHandle, &Arc<crate::btree::Root>) -> crate::Result<()>,
 ) {
@@ -45,7 +45,7 @@ fn tamper(
         .unwrap();
 }
 
-fn mkdir(fs: &Filesystem, parent: NodeId, name: &[u8]) -> Attr {
+pub(in crate::fs) fn mkdir(fs: &Filesystem, parent: NodeId, name: &[u8]) -> Attr {
     fs.mkdir(&CALLER, parent, name, 0o755).unwrap()
 }
 
@@ -223,7 +223,8 @@ fn inodes_are_not_loaded_from_the_past() {
         Inode::new(root.clone(), objectid, meta, &fs.home)
     };
     let identity = Identity::Inode { subvol, objectid };
-    let loaded = fs.home.table.get_or_read(identity, read).unwrap();
+    let loaded = fs.home.table.get_or_read(identity, read, || true);
+    let loaded = loaded.unwrap().unwrap();
     let seen = loaded.meta.lock().uid;
     assert_eq!(reads.get(), 2);
     drop(loaded);

@@ -7,7 +7,7 @@
 //!
 //! Owns: those trees, and the moment at which each is handed over. Invariant: a node id of a
 //! deleted subvolume leads to its inode until then and nowhere afterwards; whoever loads an inode
-//! by it does so under the lock under which the last look for users is taken.
+//! of one does so under the lock under which the last look for users is taken.
 
 use crate::btree::Root;
 use crate::error::{Error, Result};
@@ -52,11 +52,6 @@ impl Dying {
         state.looked = None;
     }
 
-    /// Whether the subvolume was deleted, and its tree not handed over.
-    pub fn has(&self, subvol: u64) -> bool {
-        self.state.lock().trees.contains_key(&subvol)
-    }
-
     /// Whether a look is due.
     fn is_due(&self) -> bool {
         let state = self.state.lock();
@@ -66,13 +61,14 @@ impl Dying {
 }
 
 impl Filesystem {
-    /// The inode of a node id whose subvolume was deleted; `NotFound` when nobody uses that any
+    /// An inode of a subvolume that was deleted; `NotFound` when nobody uses that any
     /// more.
     pub(in crate::fs) fn load_dying(&self, subvol: u64, objectid: u64) -> Result<Arc<Inode>> {
         let mut state = self.dying.state.lock();
         let tree = state.trees.get_mut(&subvol).ok_or(Error::NotFound)?;
         tree.used = Instant::now();
-        self.load_from(&tree.root, objectid)
+        let inode = self.load_from(&tree.root, objectid, || true)?;
+        inode.ok_or(Error::NotFound)
     }
 
     /// Hands the trees over that nobody uses any more, if it is time to look.
@@ -108,6 +104,6 @@ impl Filesystem {
             state.trees.remove(&subvol);
             self.engine.committer.add_dead_root(subvol);
         }
-        self.dying.state.lock().looked = Some(Instant::now());
+        state.looked = Some(Instant::now());
     }
 }

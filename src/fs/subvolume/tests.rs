@@ -1,0 +1,104 @@
+//! Subvolumes that come and go while somebody else looks, and references that use wouldn't make.
+
+use super::entry::{self};
+use crate::error::Result;
+use crate::fs::access::Who;
+use crate::fs::dir;
+use crate::fs::inode::{Inode, InodeMeta};
+use crate::fs::node_id::{Identity, ROOT_DIR_OBJECTID};
+use crate::fs::tests::{CALLER, device, mount};
+use crate::fs::{Filesystem, NodeId, RenameFlags};
+use crate::ondisk::{InodeItem, Key, ids, kind};
+use std::time::Duration;
+
+const TOP: NodeId = NodeId::ROOT;
+
+fn no_groups() -> Vec<u32> {
+    Vec::new()
+}
+
+fn who() -> Who<'static> {
+    Who {
+        caller: CALLER,
+        admin: true,
+        groups: &no_groups,
+    }
+}
+
+fn make(fs: &Filesystem, dir: NodeId, name: &[u8]) -> NodeId {
+    fs.create_subvolume(&who(), dir, name).unwrap();
+    fs.lookup(dir, name).unwrap().node
+}
+
+fn rename(fs: &Filesystem, dir: NodeId, name: &[u8], new_name: &[u8]) -> Result<()> {
+    fs.rename(&CALLER, dir, name, dir, new_name, RenameFlags::default())
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: Result<T>, errno: i32) {
+    assert_eq!(result.map_err(|error| error.errno()).unwrap_err(), errno);
+}
+
+/// An inode that was refused for its tree's sake was in memory all the same, for the next who asked.
+#[test]
+fn nothing_is_loaded_from_a_tree_that_is_being_dropped() {
+    let fs = mount(&device(), false);
+    let sub = make(&fs, TOP, b"sub");
+    fs.sync().unwrap();
+    let subvol = fs.subvol_of(sub).unwrap();
+    let root = fs.ctx.roots.get(&fs.ctx, subvol).unwrap();
+    fs.delete_subvolume(&who(), TOP, b"sub").unwrap();
+    assert!(fs.load(&root, ROOT_DIR_OBJECTID).is_ok(), "it is dying");
+    fs.settle_dying(Duration::ZERO);
+    refused(fs.load(&root, ROOT_DIR_OBJECTID).map(drop), libc::ENOENT);
+    refused(fs.getattr(sub), libc::ESTALE);
+    let objectid = ROOT_DIR_OBJECTID;
+    assert!(!fs.home.table.is_live(Identity::Inode { subvol, objectid }));
+    fs.unmount().unwrap();
+}
+
+/// As above, when it is deleted and handed over between the read of the inode and its entry.
+#[test]
+fn an_inode_of_a_tree_that_was_handed_over_meanwhile_does_not_enter() {
+    let fs = mount(&device(), false);
+    let sub = make(&fs, TOP, b"sub");
+    fs.sync().unwrap();
+    let subvol = fs.subvol_of(sub).unwrap();
+    let root = fs.ctx.roots.get(&fs.ctx, subvol).unwrap();
+    let objectid = ROOT_DIR_OBJECTID;
+    let identity = Identity::Inode { subvol, objectid };
+    fs.forget(sub, 1);
+    drop(fs.home.table.let_all_go());
+    let key = Key::new(objectid, kind::INODE_ITEM, 0);
+    let reads = std::cell::Cell::new(0);
+    let read = || {
+        let item = |bytes: &[u8]| InodeItem::read(bytes).map(InodeMeta::from_item);
+        let meta = fs.ctx.get_with(&root, &key, item)?.flatten().unwrap();
+        reads.set(reads.get() + 1);
+        fs.delete_subvolume(&who(), TOP, b"sub")?;
+        fs.settle_dying(Duration::ZERO);
+        Inode::new(root.clone(), objectid, meta, &fs.home)
+    };
+    let loaded = fs
+        .home
+        .table
+        .get_or_read(identity, read, || !root.is_dead());
+    assert!(loaded.unwrap().is_none());
+    assert_eq!(reads.get(), 1);
+    assert!(!fs.home.table.is_live(identity));
+    fs.unmount().unwrap();
+}
+
+/// Both references of a subvolume in the top level's root directory, to be made false.
+fn references(subvol: u64) -> [Key; 2] {
+    let key = |objectid, kind, offset| Key {
+        objectid,
+        kind,
+        offset,
+    };
+    let top = ids::FS_TREE_OBJECTID;
+    [
+        key(top, kind::ROOT_REF, subvol),
+        key(subvol, kind::ROOT_BACKREF, top),
+    ]
+}
