@@ -40,8 +40,8 @@ pub struct Filesystem {
     pub(in crate::fs) limits: ItemLimits,
     /// Held by renames between directories, so that who contains whom stays as they saw it.
     pub(in crate::fs) rename_lock: Mutex<()>,
-    /// Shared: a subvolume is made, in another that stays. Exclusive: one is deleted, or becomes
-    /// read-only. After `names`.
+    /// Shared: a subvolume is made or renamed, in another that stays. Exclusive: one is deleted, or
+    /// becomes read-only. After `names`.
     pub(in crate::fs) subvolumes: RwLock<()>,
     pub(in crate::fs) snapshots: Snapshots,
     /// Deleted subvolumes that are still used.

@@ -141,6 +141,14 @@ impl Filesystem {
         };
         self.judge_rename(from, to, &moved, replaced.as_ref(), flags)?;
         let _children = lock_children(&moved, replaced.as_ref());
+        // While a subvolume moves, its tree has no reference to it for a moment: whoever deletes
+        // that one takes it for empty then.
+        let nested = [Some(source), existing].into_iter().flatten();
+        let moves_subvolume = nested.into_iter().any(|it| it.subvolume().is_some());
+        let _no_delete = moves_subvolume.then(|| self.subvolumes.read());
+        if moves_subvolume {
+            self.want_place(from)?;
+        }
         match replaced.clone().zip(existing) {
             Some((other, existing)) if flags.exchange => {
                 let there = self.mover((from, name), (to, new_name), source, moved.clone())?;

@@ -92,6 +92,15 @@ impl Filesystem {
         Ok(names)
     }
 
+    /// `Err` when the subvolume of `dir` has been deleted or made read-only while the caller waited
+    /// for `subvolumes`; under that lock it stays what it is.
+    pub(in crate::fs) fn want_place(&self, dir: &Inode) -> Result<()> {
+        if dir.root.is_dead() {
+            return Err(Error::NotFound);
+        }
+        self.want_writable(&dir.root)
+    }
+
     /// Adds the entry and the references of a subvolume; the directory's size is the caller's.
     pub(super) fn name_subvolume(
         &self,

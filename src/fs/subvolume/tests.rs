@@ -1,14 +1,15 @@
 //! Subvolumes that come and go while somebody else looks, and references that use wouldn't make.
 
 use super::entry::{self};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::access::Who;
 use crate::fs::dir;
 use crate::fs::inode::{Inode, InodeMeta};
 use crate::fs::node_id::{Identity, ROOT_DIR_OBJECTID};
-use crate::fs::tests::{CALLER, device, mount};
+use crate::fs::tests::{CALLER, device, mkdir, mount};
 use crate::fs::{Filesystem, NodeId, RenameFlags};
 use crate::ondisk::{InodeItem, Key, ids, kind};
+use crate::sync::thread;
 use std::time::Duration;
 
 const TOP: NodeId = NodeId::ROOT;
@@ -37,6 +38,33 @@ fn rename(fs: &Filesystem, dir: NodeId, name: &[u8], new_name: &[u8]) -> Result<
 #[track_caller]
 fn refused<T: std::fmt::Debug>(result: Result<T>, errno: i32) {
     assert_eq!(result.map_err(|error| error.errno()).unwrap_err(), errno);
+}
+
+/// What is renamed is listed nowhere for a moment, and whoever deleted the subvolume around it found
+/// that empty.
+#[test]
+fn a_subvolume_stays_while_one_in_it_is_renamed() {
+    let fs = mount(&device(), false);
+    let outer = make(&fs, TOP, b"outer");
+    let dir = mkdir(&fs, outer, b"dir").node;
+    make(&fs, dir, b"there");
+    let renaming = {
+        let fs = fs.clone();
+        thread::spawn(move || {
+            (0..4000).try_for_each(|_| {
+                rename(&fs, dir, b"there", b"back")?;
+                rename(&fs, dir, b"back", b"there")
+            })
+        })
+    };
+    let mut deleted = Err(Error::NotEmpty);
+    while matches!(deleted, Err(Error::NotEmpty)) && !renaming.is_finished() {
+        deleted = fs.delete_subvolume(&who(), TOP, b"outer");
+    }
+    let renamed = renaming.join().unwrap();
+    assert!(matches!(deleted, Err(Error::NotEmpty)), "{deleted:?}");
+    renamed.unwrap();
+    fs.unmount().unwrap();
 }
 
 /// An inode that was refused for its tree's sake was in memory all the same, for the next who asked.
