@@ -40,9 +40,7 @@ impl Filesystem {
         {
             let _names = self.place_for_subvolume(who, &dir, name)?;
             let _no_delete = self.subvolumes.read();
-            if dir.root.is_dead() {
-                return Err(Error::NotFound);
-            }
+            self.want_place(&dir)?;
             uuid::prepare(&self.ctx)?;
             let tree = self.ctx.roots.get(&self.ctx, ids::ROOT_TREE_OBJECTID)?;
             let id = random_uuid()?;

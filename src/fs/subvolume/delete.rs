@@ -105,6 +105,7 @@ impl Filesystem {
         debug_assert_eq!(target.subvolume(), Some(subvol));
         // Nobody makes a subvolume in it meanwhile, and nobody snapshots it.
         let _alone = self.subvolumes.write();
+        self.want_writable(&dir.root)?;
         if subvol == self.ids.mounted() {
             return Err(Error::Busy("the subvolume is mounted".into()));
         }

@@ -105,7 +105,8 @@ impl Filesystem {
         {
             let _names = self.place_for_subvolume(who, &dir, name)?;
             let _no_delete = self.subvolumes.read();
-            if dir.root.is_dead() || root.is_dead() {
+            self.want_place(&dir)?;
+            if root.is_dead() {
                 return Err(Error::NotFound);
             }
             let snapshot = self.take_snapshot(&root, &dir, name, read_only)?;

@@ -8,7 +8,7 @@ use crate::fs::inode::{Inode, InodeMeta};
 use crate::fs::node_id::{Identity, ROOT_DIR_OBJECTID};
 use crate::fs::tests::{CALLER, device, mkdir, mount};
 use crate::fs::{Filesystem, NodeId, RenameFlags};
-use crate::ondisk::{InodeItem, Key, ids, kind};
+use crate::ondisk::{InodeItem, Key, ROOT_SUBVOL_RDONLY, ids, kind};
 use crate::sync::thread;
 use std::time::Duration;
 
@@ -115,6 +115,43 @@ fn an_inode_of_a_tree_that_was_handed_over_meanwhile_does_not_enter() {
     assert_eq!(reads.get(), 1);
     assert!(!fs.home.table.is_live(identity));
     fs.unmount().unwrap();
+}
+
+/// Whether it may be written was asked before the wait for whoever makes it read-only.
+#[test]
+fn what_became_read_only_meanwhile_gets_no_names() {
+    type Change = fn(&Filesystem, NodeId) -> Result<()>;
+    let changes: [Change; 5] = [
+        |fs, dir| fs.create_subvolume(&who(), dir, b"made"),
+        |fs, dir| {
+            let source = fs.snapshot_source(fs.lookup(TOP, b"source")?.node)?;
+            fs.snapshot(&who(), source, dir, b"made", true)
+        },
+        |fs, dir| fs.delete_subvolume(&who(), dir, b"there"),
+        |fs, dir| fs.rmdir(dir, b"there"),
+        |fs, dir| rename(fs, dir, b"there", b"other"),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let fs = mount(&device(), false);
+        make(&fs, TOP, b"source");
+        let dir = make(&fs, TOP, b"dir");
+        make(&fs, dir, b"there");
+        let inode = fs.inode(dir).unwrap();
+        let alone = fs.subvolumes.write();
+        let changing = {
+            let fs = fs.clone();
+            thread::spawn(move || change(&fs, dir))
+        };
+        // It has the names, and waits.
+        while inode.names.try_read().is_some() {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(100));
+        inode.root.item().flags.set(ROOT_SUBVOL_RDONLY);
+        drop(alone);
+        let errno = changing.join().unwrap().map_err(|error| error.errno());
+        assert_eq!(errno, Err(libc::EROFS), "{index}");
+    }
 }
 
 /// Both references of a subvolume in the top level's root directory, to be made false.
