@@ -92,8 +92,10 @@ pub(super) fn gather<'a>(
     if state.dirty.is_empty() {
         return;
     }
-    keep_promise(fs, &mut state, promise);
+    // In the queue first: a snapshot flushes what is queued when the last promise without space has
+    // come back, and mustn't miss this one, for which there is no other place afterwards.
     fs.delayed_data.enter(inode, &mut state);
+    keep_promise(fs, &mut state, promise);
 }
 
 /// Promises space for the sectors that an operation may have to bring into memory: those that hold
