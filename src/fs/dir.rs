@@ -72,6 +72,20 @@ pub(in crate::fs) fn find(ctx: &TreeContext, dir: &Inode, name: &[u8]) -> Result
     Ok(found.flatten())
 }
 
+/// The name at a place in the listing.
+pub(in crate::fs) fn name_at(
+    ctx: &TreeContext,
+    dir: &Inode,
+    index: u64,
+) -> Result<Option<Vec<u8>>> {
+    ctx.get_with(&dir.root, &index_key(dir, index), |bytes| {
+        DirEntries::new(bytes)
+            .next()
+            .map(|entry| entry.name.to_vec())
+    })
+    .map(Option::flatten)
+}
+
 /// Whether the names that share a hash with `name` leave room for it in one item. `freed` goes
 /// away in the same operation.
 pub(in crate::fs) fn check_room(

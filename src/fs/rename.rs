@@ -248,8 +248,8 @@ impl Filesystem {
         dir::load_index(&self.ctx, to)?;
         let link = match target.subvolume() {
             Some(nested) => {
-                let entry = subvolume::entry_in(&self.ctx, from.root.objectid, nested)?;
-                Link::Subvolume(entry.ok_or(Error::NotFound)?)
+                let entry = subvolume::removable_entry(&self.ctx, from, name, nested)?;
+                Link::Subvolume(entry)
             }
             None => {
                 let old = self.reference_of(from, &inode, name)?;

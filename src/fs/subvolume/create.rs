@@ -6,6 +6,7 @@
 use super::entry::{self, ParentEntry};
 use super::uuid;
 use crate::allocator::Steal;
+use crate::btree::Root;
 use crate::commit::mkfs::random_uuid;
 use crate::error::{Error, Result};
 use crate::fs::access::{EXECUTE, WRITE, Who};
@@ -48,7 +49,7 @@ impl Filesystem {
             let ticket = self.ticket(Steal::No)?;
             let items = NAME_ITEMS + uuid::ITEMS + embryo.items() + 1;
             let reservation = self.reserve(items, Steal::No)?;
-            let objectid = self.objectids.allocate(&self.ctx, &tree)?;
+            let objectid = self.subvolume_number(&tree, &dir)?;
             self.with_trans(reservation, |trans| {
                 let now = Timestamp::now();
                 let item = self.fresh_root_item(trans, id, now);
@@ -116,6 +117,14 @@ impl Filesystem {
         };
         entry::add_entry(&self.ctx, trans, objectid, &entry)?;
         dir::add(&self.ctx, trans, dir, sequence, name, target(objectid))
+    }
+
+    /// A number for a subvolume in `dir`. One that the tree refers to already is passed over by the
+    /// next call.
+    pub(super) fn subvolume_number(&self, tree: &Arc<Root>, dir: &Inode) -> Result<u64> {
+        let objectid = self.objectids.allocate(&self.ctx, tree)?;
+        entry::want_no_entry(&self.ctx, dir.root.objectid, objectid)?;
+        Ok(objectid)
     }
 
     fn fresh_root_item(&self, trans: &TransHandle, id: Uuid, now: Timestamp) -> RootItem {

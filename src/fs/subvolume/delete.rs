@@ -117,8 +117,7 @@ impl Filesystem {
         if !entry::children(&self.ctx, subvol, 0, 1)?.is_empty() {
             return Err(Error::NotEmpty);
         }
-        let entry = entry::entry_in(&self.ctx, dir.root.objectid, subvol)?
-            .ok_or_else(|| Error::corrupt(format!("subvolume {subvol} lacks a root reference")))?;
+        let entry = entry::removable_entry(&self.ctx, dir, name, subvol)?;
         uuid::prepare(&self.ctx)?;
         let tree = self.ctx.roots.get(&self.ctx, ids::ROOT_TREE_OBJECTID)?;
         let ticket = self.ticket(Steal::Yes)?;

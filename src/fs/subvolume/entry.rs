@@ -4,6 +4,8 @@
 
 use crate::btree::TreeContext;
 use crate::error::{Error, Result};
+use crate::fs::dir;
+use crate::fs::inode::Inode;
 use crate::ondisk::{Key, RootRef, ids, kind};
 use crate::transaction::TransHandle;
 
@@ -44,6 +46,65 @@ pub(in crate::fs) fn entry_in(
     Ok(ctx
         .get(&tree, &key)?
         .and_then(|bytes| decode_ref(parent, &bytes)))
+}
+
+/// The entry `name` of `dir` for the subvolume `child`, as it is to be removed: with both references
+/// and its index, which say the same.
+///
+/// # Errors
+/// `Corrupt` where one is missing or says something else: half of it must not be removed.
+pub(in crate::fs) fn removable_entry(
+    ctx: &TreeContext,
+    dir: &Inode,
+    name: &[u8],
+    child: u64,
+) -> Result<ParentEntry> {
+    let wrong = |what: &str| {
+        Err(Error::corrupt(format!(
+            "subvolume {child} and its entry in directory {} of tree {}: {what}",
+            dir.objectid, dir.root.objectid
+        )))
+    };
+    if !ids::is_subvolume(child) {
+        return wrong("only the top level has this number");
+    }
+    let parent = dir.root.objectid;
+    let Some(entry) = entry_in(ctx, parent, child)? else {
+        return wrong("the root reference is missing");
+    };
+    if entry.dirid != dir.objectid || entry.name != name {
+        return wrong("the root reference names another entry");
+    }
+    let tree = ctx.roots.get(ctx, ids::ROOT_TREE_OBJECTID)?;
+    let up = Key {
+        objectid: child,
+        kind: kind::ROOT_BACKREF,
+        offset: parent,
+    };
+    let back = ctx.get(&tree, &up)?;
+    if back.and_then(|bytes| decode_ref(parent, &bytes)).as_ref() != Some(&entry) {
+        return wrong("the reference back says something else");
+    }
+    if dir::name_at(ctx, dir, entry.sequence)?.as_deref() != Some(name) {
+        return wrong("there is something else at its place in the listing");
+    }
+    Ok(entry)
+}
+
+/// Whether `parent` could list the subvolume `child`, which doesn't exist yet.
+pub(in crate::fs) fn want_no_entry(ctx: &TreeContext, parent: u64, child: u64) -> Result<()> {
+    let tree = ctx.roots.get(ctx, ids::ROOT_TREE_OBJECTID)?;
+    let down = Key {
+        objectid: parent,
+        kind: kind::ROOT_REF,
+        offset: child,
+    };
+    match ctx.get(&tree, &down)? {
+        None => Ok(()),
+        Some(_) => Err(Error::corrupt(format!(
+            "tree {parent} has a reference to subvolume {child}, which doesn't exist"
+        ))),
+    }
 }
 
 /// Where the subvolume `child` is listed (`ROOT_BACKREF`); `None` at the top.

@@ -28,7 +28,9 @@ pub use list::NestedPlace;
 pub use snapshot::SnapshotSource;
 
 pub(in crate::fs) use dying::Dying;
-pub(in crate::fs) use entry::{ParentEntry, add_entry, entry_in, parent_entry, remove_entry};
+pub(in crate::fs) use entry::{
+    ParentEntry, add_entry, entry_in, parent_entry, removable_entry, remove_entry,
+};
 pub(in crate::fs) use snapshot::Snapshots;
 pub(in crate::fs) use tree::{ObjectIds, open, want_writable};
 

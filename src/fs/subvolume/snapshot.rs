@@ -133,7 +133,7 @@ impl Filesystem {
         // Kept until the commit is over, which uses it up.
         let _items = self.reserve(NAME_ITEMS + uuid::ITEMS + 2, Steal::No)?;
         let _references = self.reserve_references(source)?;
-        let objectid = self.objectids.allocate(&self.ctx, &tree)?;
+        let objectid = self.subvolume_number(&tree, dir)?;
         let _promises = source.bar_in_place(InPlace::Promise);
         if let Err(error) = file::flush_all(self) {
             log::warn!(

@@ -1,14 +1,15 @@
 //! Subvolumes that come and go while somebody else looks, and references that use wouldn't make.
 
-use super::entry::{self};
+use super::entry::{self, ParentEntry};
 use crate::error::{Error, Result};
 use crate::fs::access::Who;
 use crate::fs::dir;
 use crate::fs::inode::{Inode, InodeMeta};
 use crate::fs::node_id::{Identity, ROOT_DIR_OBJECTID};
-use crate::fs::tests::{CALLER, device, mkdir, mount};
-use crate::fs::{Filesystem, NodeId, RenameFlags};
-use crate::ondisk::{InodeItem, Key, ROOT_SUBVOL_RDONLY, ids, kind};
+use crate::fs::tests::{CALLER, device, mkdir, mount, tamper};
+use crate::fs::{Filesystem, MountOptions, NodeId, RenameFlags};
+use crate::ondisk::csum::name_hash;
+use crate::ondisk::{DirItem, FT_DIR, InodeItem, Key, ROOT_SUBVOL_RDONLY, RootRef, ids, kind};
 use crate::sync::thread;
 use std::time::Duration;
 
@@ -166,4 +167,128 @@ fn references(subvol: u64) -> [Key; 2] {
         key(top, kind::ROOT_REF, subvol),
         key(subvol, kind::ROOT_BACKREF, top),
     ]
+}
+
+/// The mount was aborted in the middle of the change.
+#[test]
+fn stale_references_are_refused_before_the_first_edit() {
+    let fs = mount(&device(), false);
+    let sub = make(&fs, TOP, b"sub");
+    let subvol = fs.subvol_of(sub).unwrap();
+    tamper(&fs, |trans, _| {
+        let tree = fs.ctx.roots.get(&fs.ctx, ids::ROOT_TREE_OBJECTID)?;
+        let bytes = RootRef::encode(ROOT_DIR_OBJECTID, 9, b"stale");
+        for number in [1, 3] {
+            let [down, _] = references(subvol + number);
+            fs.ctx.insert(trans, &tree, &down, &bytes)?;
+        }
+        Ok(())
+    });
+    refused(fs.create_subvolume(&who(), TOP, b"a"), libc::EUCLEAN);
+    make(&fs, TOP, b"a");
+    let source = fs.snapshot_source(sub).unwrap();
+    refused(fs.snapshot(&who(), source, TOP, b"b", true), libc::EUCLEAN);
+    fs.snapshot(&who(), source, TOP, b"b", true).unwrap();
+    assert_eq!(fs.read_only_reason(), None);
+}
+
+/// As above, for what goes or moves.
+#[test]
+fn references_that_disagree_are_refused_before_the_first_edit() {
+    let fs = mount(&device(), false);
+    for (index, what) in [
+        "no way up",
+        "another way up",
+        "no such index",
+        "another's index",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("sub{index}").into_bytes();
+        let subvol = fs.subvol_of(make(&fs, TOP, &name)).unwrap();
+        let [down, up] = references(subvol);
+        tamper(&fs, |trans, _| {
+            let tree = fs.ctx.roots.get(&fs.ctx, ids::ROOT_TREE_OBJECTID)?;
+            let fixed = |bytes: &mut [u8], sequence: u64| {
+                bytes[8..16].copy_from_slice(&sequence.to_le_bytes());
+            };
+            match index {
+                0 => assert!(fs.ctx.delete(trans, &tree, &up)?),
+                1 => assert!(fs.ctx.modify(trans, &tree, &up, |bytes| fixed(bytes, 99))?),
+                _ => {
+                    let sequence = if index == 2 { 99 } else { 2 };
+                    for key in [up, down] {
+                        let known = fs.ctx.modify(trans, &tree, &key, |bytes| {
+                            fixed(bytes, sequence);
+                        })?;
+                        assert!(known);
+                    }
+                }
+            }
+            Ok(())
+        });
+        refused(fs.delete_subvolume(&who(), TOP, &name), libc::EUCLEAN);
+        refused(fs.rmdir(TOP, &name), libc::EUCLEAN);
+        refused(rename(&fs, TOP, &name, b"moved"), libc::EUCLEAN);
+        assert_eq!(fs.read_only_reason(), None, "{what}");
+    }
+}
+
+/// An entry for the top level in another subvolume, which is what is mounted: the top level could be
+/// deleted.
+#[test]
+fn the_top_level_is_never_deleted() {
+    let device = device();
+    let fs = mount(&device, false);
+    let sub = make(&fs, TOP, b"sub");
+    let subvol = fs.subvol_of(sub).unwrap();
+    let top = ids::FS_TREE_OBJECTID;
+    fs.sync().unwrap();
+    tamper(&fs, |trans, _| {
+        let tree = fs.ctx.roots.get(&fs.ctx, ids::ROOT_TREE_OBJECTID)?;
+        for key in references(subvol) {
+            assert!(fs.ctx.delete(trans, &tree, &key)?);
+        }
+        let entry = ParentEntry {
+            tree: subvol,
+            dirid: ROOT_DIR_OBJECTID,
+            sequence: 2,
+            name: b"top".to_vec(),
+        };
+        entry::add_entry(&fs.ctx, trans, top, &entry)?;
+        let root = fs.ctx.roots.get(&fs.ctx, subvol)?;
+        let location = Key::new(top, kind::ROOT_ITEM, u64::MAX);
+        let bytes = DirItem::encode(&location, 1, FT_DIR, b"top", &[]);
+        let hash = u64::from(name_hash(b"top"));
+        for (kind, offset) in [(kind::DIR_ITEM, hash), (kind::DIR_INDEX, 2)] {
+            let key = Key::new(ROOT_DIR_OBJECTID, kind, offset);
+            fs.ctx.insert(trans, &root, &key, &bytes)?;
+        }
+        let hash = u64::from(name_hash(b"default"));
+        let default = Key::new(ids::ROOT_TREE_DIR_OBJECTID, kind::DIR_ITEM, hash);
+        let known = fs.ctx.modify(trans, &tree, &default, |bytes| {
+            bytes[..8].copy_from_slice(&subvol.to_le_bytes());
+        })?;
+        assert!(known);
+        Ok(())
+    });
+    let inode = fs.inode(sub).unwrap();
+    let ticket = fs.prepare_dirty(&inode).unwrap();
+    let mut meta = inode.meta.lock();
+    meta.size += dir::size_of(b"top");
+    fs.mark_dirty(&inode, &mut meta, ticket);
+    drop(meta);
+    drop(inode);
+    fs.unmount().unwrap();
+    drop(fs);
+    let options = MountOptions {
+        background: false,
+        ..MountOptions::default()
+    };
+    let fs = Filesystem::mount(vec![device], &options).unwrap();
+    assert_eq!(fs.lookup(TOP, b"top").unwrap().subvol, top);
+    refused(fs.delete_subvolume(&who(), TOP, b"top"), libc::EUCLEAN);
+    refused(rename(&fs, TOP, b"top", b"moved"), libc::EUCLEAN);
+    assert_eq!(fs.read_only_reason(), None);
 }
