@@ -8,11 +8,13 @@ use crate::cli::print::say;
 use crate::fuse::subvolumes::{self, Info};
 use rustix::io::Errno;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A subvolume and the way to it from the directory that was named.
+#[derive(Debug)]
 struct Found {
     path: Vec<u8>,
     info: Info,
@@ -22,15 +24,8 @@ struct Found {
 pub fn run(dir: &Path, json: bool) -> Result<(), Failure> {
     let top = open(dir, Doing::List)?;
     let own = subvolumes::info(&top).map_err(|why| Doing::List.failure(dir, why))?;
-    let mut found = Vec::new();
-    // A subvolume is in one other only, so each is met once; the depth is that of paths.
-    let mut waiting = vec![Vec::new()];
-    while let Some(path) = waiting.pop() {
-        for (path, info) in below(dir, &path)? {
-            waiting.push(path.clone());
-            found.push(Found { path, info });
-        }
-    }
+    let mut found = walk(own.id, |path| below(dir, path))
+        .map_err(|(path, why)| Doing::List.failure(&dir.join(OsStr::from_bytes(&path)), why))?;
     found.sort_by_key(|one| one.info.id);
     if json {
         let rows: Vec<Value> = found.iter().map(|one| row(&one.info, &one.path)).collect();
@@ -60,29 +55,61 @@ pub fn run(dir: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The subvolumes directly in the one at `path` below `dir`, as far as they can be reached.
-fn below(dir: &Path, path: &[u8]) -> Result<Vec<(Vec<u8>, Info)>, Failure> {
-    let place: PathBuf = dir.join(OsStr::from_bytes(path));
-    let failed = |why| Doing::List.failure(&place, why);
-    let outer = open(&place, Doing::List)?;
+/// Whether an answer only says that a subvolume can't be reached: it isn't below the directory that
+/// was named, not to be seen by this user, or gone by now.
+fn is_out_of_reach(why: Errno) -> bool {
+    matches!(
+        why,
+        Errno::ACCESS | Errno::LOOP | Errno::NOENT | Errno::NOTDIR | Errno::STALE
+    )
+}
+
+/// All that are below `own`, by asking for what is directly in each. An image may list one in several
+/// others, or in itself: each is asked once.
+fn walk(
+    own: u64,
+    mut below: impl FnMut(&[u8]) -> Result<Vec<Found>, Errno>,
+) -> Result<Vec<Found>, (Vec<u8>, Errno)> {
     let mut found = Vec::new();
-    for (id, dirid) in subvolumes::nested(&outer).map_err(failed)? {
+    let mut known = HashSet::from([own]);
+    let mut waiting = vec![Vec::new()];
+    while let Some(path) = waiting.pop() {
+        let inside = match below(&path) {
+            Ok(inside) => inside,
+            Err(why) if is_out_of_reach(why) && !path.is_empty() => continue,
+            Err(why) => return Err((path, why)),
+        };
+        for one in inside {
+            if known.insert(one.info.id) {
+                waiting.push(one.path.clone());
+                found.push(one);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The subvolumes directly in the one at `path` below `dir`, as far as they can be reached.
+fn below(dir: &Path, path: &[u8]) -> Result<Vec<Found>, Errno> {
+    let outer = subvolumes::open(&dir.join(OsStr::from_bytes(path)))?;
+    let mut found = Vec::new();
+    for (id, dirid) in subvolumes::nested(&outer)? {
         let inside = match subvolumes::place(&outer, id, dirid) {
             Ok(inside) => inside,
-            // Not below this directory, not to be seen by this user, or gone by now.
-            Err(Errno::ACCESS | Errno::NOENT) => continue,
-            Err(why) => return Err(failed(why)),
+            Err(why) if is_out_of_reach(why) => continue,
+            Err(why) => return Err(why),
         };
-        let full = match path {
+        let path = match path {
             b"" => inside,
             path => [path, b"/", &inside].concat(),
         };
-        let there = subvolumes::open(&dir.join(OsStr::from_bytes(&full)));
+        let there = subvolumes::open(&dir.join(OsStr::from_bytes(&path)));
         match there.and_then(|there| subvolumes::info(&there)) {
             // Unless something else has the name by now.
-            Ok(info) if info.id == id => found.push((full, info)),
-            Ok(_) | Err(Errno::ACCESS | Errno::NOENT | Errno::NOTDIR) => {}
-            Err(why) => return Err(failed(why)),
+            Ok(info) if info.id == id => found.push(Found { path, info }),
+            Ok(_) => {}
+            Err(why) if is_out_of_reach(why) => {}
+            Err(why) => return Err(why),
         }
     }
     Ok(found)
@@ -116,4 +143,58 @@ fn uuid(bytes: &[u8; 16]) -> Option<String> {
         ];
         parts.join("-")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &[u8], id: u64) -> Found {
+        let info = Info {
+            id,
+            parent: 0,
+            generation: 0,
+            made_in: 0,
+            read_only: false,
+            uuid: [0; 16],
+            parent_uuid: [0; 16],
+            received_uuid: [0; 16],
+            made_at: 0,
+        };
+        let path = path.to_vec();
+        Found { path, info }
+    }
+
+    /// The list of twenty that are all in each other never came.
+    #[test]
+    fn each_is_asked_once_whatever_lists_it() {
+        let mut asked = 0;
+        let all = walk(5, |path| {
+            asked += 1;
+            let inside = |id: u8| found(&[path, &[b'/', b'a' + id]].concat(), u64::from(id));
+            Ok((0..20).map(inside).collect())
+        });
+        // The directory's own subvolume is one of the twenty.
+        assert_eq!((all.unwrap().len(), asked), (19, 20));
+    }
+
+    /// A subvolume that went while the list was made spoiled it.
+    #[test]
+    fn what_can_not_be_reached_is_passed_over() {
+        for why in [Errno::STALE, Errno::NOTDIR, Errno::NOENT, Errno::LOOP] {
+            let gone = |path: &[u8]| match path {
+                b"" => Ok(vec![found(b"a", 256), found(b"b", 257)]),
+                b"b" => Err(why),
+                _ => Ok(vec![found(b"a/c", 258)]),
+            };
+            assert_eq!(walk(5, gone).unwrap().len(), 3);
+        }
+        let (path, why) = walk(5, |_| Err(Errno::STALE)).unwrap_err();
+        assert_eq!((&path[..], why), (&b""[..], Errno::STALE));
+        let broken = |path: &[u8]| match path {
+            b"" => Ok(vec![found(b"a", 256)]),
+            _ => Err(Errno::IO),
+        };
+        assert!(walk(5, broken).is_err());
+    }
 }
