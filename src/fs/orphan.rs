@@ -143,6 +143,13 @@ impl Evictions {
     }
 }
 
+/// An inode with an orphan item.
+pub(in crate::fs) struct Orphan {
+    objectid: u64,
+    /// Of one that has links: where it is to be cut.
+    pub size: Option<u64>,
+}
+
 /// An unlink that leaves more than this waiting deletes one inode by itself.
 const BACKLOG_MAX: usize = 4096;
 /// Items of an inode that one transaction deletes at most.
@@ -243,48 +250,59 @@ impl Filesystem {
 
     /// Looks through the orphan items of a subvolume, as the last mount left them: inodes
     /// without links are deleted, interrupted truncates are completed.
-    pub(in crate::fs) fn clean_orphans(&self, root: &Arc<Root>) -> Result<usize> {
-        let mut found = 0;
+    fn clean_orphans(&self, root: &Arc<Root>) -> Result<usize> {
+        let orphans = self.orphans_of(root)?;
+        orphans
+            .iter()
+            .try_for_each(|orphan| self.clean_orphan(root, orphan))?;
+        Ok(orphans.len())
+    }
+
+    /// The inodes with an orphan item, but for those that were unlinked since the mount and are
+    /// still in use.
+    pub(in crate::fs) fn orphans_of(&self, root: &Arc<Root>) -> Result<Vec<Orphan>> {
+        let mut found = Vec::new();
         let mut from = orphan_key(0);
         loop {
             let cursor = self.ctx.search(root, &from)?;
-            let Some(key) = cursor.key() else {
-                return Ok(found);
-            };
-            if (key.objectid, key.kind) != (ids::ORPHAN_OBJECTID, kind::ORPHAN_ITEM) {
-                return Ok(found);
-            }
-            let Some(next) = key.next() else {
-                return Ok(found);
-            };
-            from = next;
+            let key = cursor.key().filter(|key| {
+                (key.objectid, key.kind) == (ids::ORPHAN_OBJECTID, kind::ORPHAN_ITEM)
+            });
+            drop(cursor);
+            let Some(key) = key else { return Ok(found) };
+            let objectid = key.offset;
             let identity = Identity::Inode {
                 subvol: root.objectid,
-                objectid: key.offset,
+                objectid,
             };
-            if self.home.table.is_live(identity) {
-                // Unlinked since the mount, and still in use.
-                continue;
+            if !self.home.table.is_live(identity) {
+                let item = Key::new(objectid, kind::INODE_ITEM, 0);
+                let size = self.ctx.get_with(root, &item, |bytes| {
+                    let item = InodeItem::read(bytes)?;
+                    (item.nlink.get() > 0).then(|| item.size.get())
+                })?;
+                let size = size.flatten();
+                found.push(Orphan { objectid, size });
             }
-            found += 1;
-            let item = Key::new(key.offset, kind::INODE_ITEM, 0);
-            let links = self
-                .ctx
-                .get_with(root, &item, |bytes| {
-                    InodeItem::read(bytes).map(|item| (item.nlink.get(), item.size.get()))
-                })?
-                .flatten();
-            match links {
-                Some((nlink, size)) if nlink > 0 => {
-                    file::drop_items_from(self, root, key.offset, size)?;
-                    let reservation = self.reserve(1, Steal::Yes)?;
-                    self.with_trans(reservation, |trans| {
-                        remove(&self.ctx, trans, root, key.offset)
-                    })?;
-                }
-                _ => self.evict(root, key.offset)?,
+            match key.next() {
+                Some(next) => from = next,
+                None => return Ok(found),
             }
         }
+    }
+
+    /// Deletes an orphan of that tree, or completes its truncation. The caller sees to it that nobody
+    /// else does.
+    pub(in crate::fs) fn clean_orphan(&self, root: &Arc<Root>, orphan: &Orphan) -> Result<()> {
+        let objectid = orphan.objectid;
+        let Some(size) = orphan.size else {
+            return self.evict(root, objectid);
+        };
+        file::drop_items_from(self, root, objectid, size)?;
+        let reservation = self.reserve(1, Steal::Yes)?;
+        self.with_trans(reservation, |trans| {
+            remove(&self.ctx, trans, root, objectid)
+        })
     }
 
     /// [`Filesystem::clean_orphans`] for every subvolume. One that can't be read is skipped with

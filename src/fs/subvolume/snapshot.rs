@@ -12,7 +12,8 @@
 //! | no more promises without space; content of the source reaches its tree | the same |
 //! | nobody writes in place any more | the same |
 //! | the copy, its items and its name | a commit's critical section, by whoever makes it |
-//! | unlinked files that the copy holds are deleted | the same as before |
+//! | unlinked files that the copy holds are looked for | the same as before |
+//! | and deleted | `subvolumes` shared |
 
 use super::create::NAME_ITEMS;
 use super::{open, uuid};
@@ -29,7 +30,7 @@ use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::{Inode, to_disk};
 use crate::fs::node_id::NodeId;
 use crate::ondisk::{Key, ROOT_SUBVOL_RDONLY, RootItem, Timespec, Uuid, ids, kind};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, RwLockWriteGuard};
 use crate::transaction::TransHandle;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -103,15 +104,14 @@ impl Filesystem {
             return Err(Error::NotPermitted("only its owner snapshots a subvolume"));
         }
         {
-            let _names = self.place_for_subvolume(who, &dir, name)?;
+            let names = self.place_for_subvolume(who, &dir, name)?;
             let _no_delete = self.subvolumes.read();
             self.want_place(&dir)?;
             if root.is_dead() {
                 return Err(Error::NotFound);
             }
             let snapshot = self.take_snapshot(&root, &dir, name, read_only)?;
-            // A commit had them in its snapshot that were unlinked and in use.
-            if let Err(error) = self.clean_orphans(&snapshot) {
+            if let Err(error) = self.clean_snapshot(&snapshot, names) {
                 let id = snapshot.objectid;
                 log::warn!("subvolume {id}: unlinked files stay until the next mount: {error}");
             }
@@ -151,6 +151,25 @@ impl Filesystem {
             read_only,
             made: Mutex::new(None),
         }))
+    }
+
+    /// Deletes what was unlinked and in use, which the commit had in its snapshot. Only what is there
+    /// before anybody can come into it: what is unlinked in it later isn't ours to delete. `names` are
+    /// those of its directory.
+    fn clean_snapshot(&self, root: &Arc<Root>, names: RwLockWriteGuard<'_, ()>) -> Result<()> {
+        let (linked, unlinked): (Vec<_>, Vec<_>) = self
+            .orphans_of(root)?
+            .into_iter()
+            .partition(|orphan| orphan.size.is_some());
+        for orphan in &linked {
+            self.clean_orphan(root, orphan)?;
+        }
+        // Nobody gets the number of one that is half deleted.
+        self.objectids.remember(&self.ctx, root)?;
+        drop(names);
+        unlinked
+            .iter()
+            .try_for_each(|orphan| self.clean_orphan(root, orphan))
     }
 
     /// Space for counting everything that the root node points to once more.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::ondisk::{Key, ids};
 use crate::sync::{Arc, Mutex};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// `Err(ReadOnly)` for a subvolume that is marked so.
 pub(in crate::fs) fn want_writable(root: &Root) -> Result<()> {
@@ -50,17 +51,7 @@ impl ObjectIds {
         let mut next = self.next.lock();
         let free = match next.get(&root.objectid) {
             Some(free) => *free,
-            None => {
-                let last = Key {
-                    objectid: ids::LAST_FREE_OBJECTID,
-                    kind: u8::MAX,
-                    offset: u64::MAX,
-                };
-                let highest = ctx
-                    .find_last_before(root, &last)?
-                    .map_or(0, |(key, _)| key.objectid);
-                highest.max(ids::FIRST_FREE_OBJECTID - 1) + 1
-            }
+            None => first_free(ctx, root)?,
         };
         if free > ids::LAST_FREE_OBJECTID {
             return Err(Error::NoSpace);
@@ -68,4 +59,26 @@ impl ObjectIds {
         next.insert(root.objectid, free + 1);
         Ok(free)
     }
+
+    /// From here on no number is given out that an inode of the tree has now.
+    pub fn remember(&self, ctx: &TreeContext, root: &Arc<Root>) -> Result<()> {
+        let mut next = self.next.lock();
+        if let Entry::Vacant(unknown) = next.entry(root.objectid) {
+            unknown.insert(first_free(ctx, root)?);
+        }
+        Ok(())
+    }
+}
+
+/// One more than the highest number in the tree.
+fn first_free(ctx: &TreeContext, root: &Arc<Root>) -> Result<u64> {
+    let last = Key {
+        objectid: ids::LAST_FREE_OBJECTID,
+        kind: u8::MAX,
+        offset: u64::MAX,
+    };
+    let highest = ctx
+        .find_last_before(root, &last)?
+        .map_or(0, |(key, _)| key.objectid);
+    Ok(highest.max(ids::FIRST_FREE_OBJECTID - 1) + 1)
 }
