@@ -10,7 +10,7 @@ use super::inode::{Inode, InodeMeta, has_unknown_flags, is_frozen};
 use super::node_id::NodeId;
 use super::options::AtimeMode;
 use super::request::Caller;
-use super::{file, xattr};
+use super::{file, subvolume, xattr};
 use crate::allocator::Steal;
 use crate::error::{Error, Result};
 use crate::ondisk::{INODE_APPEND, INODE_NOATIME, INODE_RO_VERITY};
@@ -29,7 +29,13 @@ impl Filesystem {
     pub fn setattr(&self, _caller: &Caller, node: NodeId, changes: &SetAttr) -> Result<Attr> {
         let inode = self.inode(node)?;
         if *changes != SetAttr::default() {
-            self.want_writable(&inode.root)?;
+            // What was written before the subvolume became read-only is accepted when it comes; so
+            // are its times, once. By themselves they can't be told from utimensat(2) of now.
+            let late = is_from_cache(changes) && std::mem::take(&mut inode.meta.lock().times_due);
+            self.want_writable_mount()?;
+            if !late {
+                subvolume::want_writable(&inode.root)?;
+            }
             check_flags(inode.meta.lock().flags, changes)?;
             if let Some(size) = changes.size {
                 self.resize(&inode, size, changes)?;
@@ -211,9 +217,7 @@ fn check_flags(flags: u64, changes: &SetAttr) -> Result<()> {
             return Err(Error::NotPermitted("fs-verity protects the file's content"));
         }
     }
-    // The kernel's cache being written back is no request. It brings a modification and a change
-    // time; utimensat(2) through the writeback cache brings the access time as well.
-    let from_cache = changes.ctime.is_some() && changes.atime.is_none();
+    let from_cache = is_from_cache(changes);
     let set_times = matches!(changes.atime, Some(SetTime::At(_)))
         || matches!(changes.mtime, Some(SetTime::At(_)));
     let owner = changes.mode.is_some() || changes.uid.is_some() || changes.gid.is_some();
@@ -225,6 +229,13 @@ fn check_flags(flags: u64, changes: &SetAttr) -> Result<()> {
         return Err(Error::NotPermitted("the inode is immutable"));
     }
     Ok(())
+}
+
+/// The kernel's cache being written back is no request. It brings a modification and a change time;
+/// utimensat(2) through the writeback cache brings the access time as well.
+fn is_from_cache(changes: &SetAttr) -> bool {
+    let owner = changes.mode.is_some() || changes.uid.is_some() || changes.gid.is_some();
+    changes.ctime.is_some() && changes.atime.is_none() && changes.size.is_none() && !owner
 }
 
 fn apply(meta: &mut InodeMeta, changes: &SetAttr) {

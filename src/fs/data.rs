@@ -77,7 +77,9 @@ impl Filesystem {
         }
         let written = self.with_room(|| file::write(self, &inode, offset, data))?;
         // The kernel keeps the times of what it caches, and tells them by itself.
-        if !flags.from_cache && written > 0 {
+        if flags.from_cache {
+            inode.meta.lock().times_due = true;
+        } else if written > 0 {
             self.touch_content(&inode)?;
         }
         self.after_change();

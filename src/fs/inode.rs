@@ -70,6 +70,8 @@ pub struct InodeMeta {
     pub(in crate::fs) orphan: bool,
     /// Made without a name (`O_TMPFILE`): the first link may come from no links at all.
     pub(in crate::fs) linkable: bool,
+    /// The kernel has written content back, and not yet told the times that belong to it.
+    pub(in crate::fs) times_due: bool,
 }
 
 /// An inode that somebody uses.
@@ -218,6 +220,7 @@ impl InodeMeta {
             dirty: None,
             orphan: false,
             linkable: false,
+            times_due: false,
         }
     }
 
@@ -247,6 +250,7 @@ impl InodeMeta {
             dirty: None,
             orphan: false,
             linkable: false,
+            times_due: false,
         }
     }
 

@@ -7,7 +7,9 @@ use crate::fs::dir;
 use crate::fs::inode::{Inode, InodeMeta};
 use crate::fs::node_id::{Identity, ROOT_DIR_OBJECTID};
 use crate::fs::tests::{CALLER, device, mkdir, mount, tamper};
-use crate::fs::{Filesystem, MountOptions, NodeId, RenameFlags};
+use crate::fs::{
+    Filesystem, MountOptions, NodeId, RenameFlags, SetAttr, SetTime, Timestamp, WriteFlags,
+};
 use crate::ondisk::csum::name_hash;
 use crate::ondisk::{DirItem, FT_DIR, InodeItem, Key, ROOT_SUBVOL_RDONLY, RootRef, ids, kind};
 use crate::sync::thread;
@@ -153,6 +155,39 @@ fn what_became_read_only_meanwhile_gets_no_names() {
         let errno = changing.join().unwrap().map_err(|error| error.errno());
         assert_eq!(errno, Err(libc::EROFS), "{index}");
     }
+}
+
+/// The content was taken and its times were refused.
+#[test]
+fn cached_content_brings_its_times_into_a_read_only_subvolume() {
+    let fs = mount(&device(), false);
+    let sub = make(&fs, TOP, b"sub");
+    let file = fs
+        .create(&CALLER, sub, b"file", 0o644, libc::O_RDWR)
+        .unwrap();
+    fs.set_subvolume_read_only(&who(), sub, true).unwrap();
+    let written = Timestamp { sec: 7, nsec: 0 };
+    let times = SetAttr {
+        mtime: Some(SetTime::At(written)),
+        ctime: Some(written),
+        ..SetAttr::default()
+    };
+    let set = |times| fs.setattr(&CALLER, file.node, times);
+    refused(set(&times), libc::EROFS);
+    let cached = WriteFlags {
+        from_cache: true,
+        ..WriteFlags::default()
+    };
+    fs.write(file.node, 0, b"late", cached).unwrap();
+    assert_eq!(set(&times).unwrap().mtime, written);
+    refused(set(&times), libc::EROFS);
+    fs.write(file.node, 0, b"more", cached).unwrap();
+    let touched = SetAttr {
+        atime: Some(SetTime::At(written)),
+        ..times
+    };
+    refused(set(&touched), libc::EROFS);
+    fs.unmount().unwrap();
 }
 
 /// Both references of a subvolume in the top level's root directory, to be made false.
