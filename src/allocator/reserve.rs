@@ -208,6 +208,15 @@ impl Space {
         self.nodesize() * UPDATED_ITEM_NODES * items
     }
 
+    /// The bytes to reserve for `extents` changes of extents that come up in a commit's critical
+    /// section, where nobody looks again whether the commit's part suffices: so much it can grow by
+    /// them, whatever waits already. docs/allocation.md says why.
+    pub fn late_extents_bytes(&self, extents: u64) -> u64 {
+        let nodesize = self.nodesize();
+        let trees = self.lock().copies_nodes(nodesize);
+        late_nodes(trees, extents) * nodesize + extents * WAITING_EXTENT_BYTES
+    }
+
     /// Promises metadata bytes, or says that there is no space.
     ///
     /// A refusal comes only after a commit has made pinned bytes free, so the caller holds no
@@ -357,6 +366,24 @@ impl Space {
 /// full filesystem must not commit for each refused operation.
 const WAITING_FLOOR_NODES: u64 = 256;
 
+/// Nodes that a commit allocates in trees of so many, for what so many extents change in them.
+fn commit_nodes(trees: u64, extents: u64) -> u64 {
+    // Each block is copied at most once, and half of the copies may be split.
+    let whole = trees + trees / 2;
+    // A change copies a leaf; the copy's own old address is a change again, in any leaf: with
+    // addresses at random so many leaves are met until only copied ones are.
+    let touched = extents + (2 * trees * extents).isqrt();
+    whole.min((2 * touched).max(COPIED_WHOLE_NODES))
+}
+
+/// By how much [`commit_nodes`] grows at most with so many extents more.
+fn late_nodes(trees: u64, extents: u64) -> u64 {
+    let grown = (trees + trees / 2).saturating_sub(COPIED_WHOLE_NODES);
+    // The root of a sum is no more than the sum of the roots; rounded down, than that and one.
+    let touched = extents + (2 * trees * extents).isqrt() + 1;
+    grown.min(2 * touched)
+}
+
 impl State {
     /// What extents that wait for the commit add to its trees.
     fn waiting_bytes(&self) -> u64 {
@@ -375,13 +402,7 @@ impl State {
     /// What the commit may still allocate, when `promised` node changes add to what waits.
     fn commit_bytes(&self, promised: u64, nodesize: u64) -> u64 {
         let extents = self.waiting_extents + promised;
-        let trees = self.copies_nodes(nodesize);
-        // Each block is copied at most once, and half of the copies may be split.
-        let whole = trees + trees / 2;
-        // A change copies a leaf; the copy's own old address is a change again, in any leaf: with
-        // addresses at random so many leaves are met until only copied ones are.
-        let touched = extents + (2 * trees * extents).isqrt();
-        let nodes = whole.min((2 * touched).max(COPIED_WHOLE_NODES));
+        let nodes = commit_nodes(self.copies_nodes(nodesize), extents);
         self.beside_bytes(nodesize) + nodes * nodesize + self.waiting_bytes()
     }
 
@@ -419,5 +440,29 @@ impl State {
         let wanted = promised.saturating_add(kept);
         // Looking at the devices' holes costs more, and is rarely needed.
         wanted <= pool.free || wanted <= pool.free + self.room(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_never_grows_by_more_than_was_kept_for_late_extents() {
+        for trees in [0, 1, 900, 1365, 1366, 1400, 5000, 100_000, 3_000_000] {
+            for waiting in [0, 1, 7, 100, 1000, 33_333, 10_000_000] {
+                for late in [0, 1, 3, 100, 700, 4000, 100_000] {
+                    let before = commit_nodes(trees, waiting);
+                    let grown = commit_nodes(trees, waiting + late) - before;
+                    let kept = late_nodes(trees, late);
+                    assert!(grown <= kept, "{trees} {waiting} {late}: {grown} > {kept}");
+                }
+            }
+        }
+        assert_eq!(
+            late_nodes(1365, 100_000),
+            0,
+            "all of them can be copied anyway"
+        );
     }
 }

@@ -24,6 +24,9 @@ use crate::ondisk::tree_block::{self, LEVELS_MAX};
 use crate::sync::Arc;
 use crate::transaction::TransHandle;
 
+/// What an extent's item takes in a leaf.
+const FILE_EXTENT_BYTES: usize = 53 + 25;
+
 impl TreeContext {
     /// Makes and registers the tree `key` with everything that `source` holds. `describe` gets
     /// the source's root item, and makes it the new tree's. The caller is alone with the trees,
@@ -65,6 +68,15 @@ impl TreeContext {
     pub fn root_fanout(&self, root: &Root) -> Result<u64> {
         let node = self.lock_root(root, None)?;
         Ok(tree_block::nritems(&node) as u64)
+    }
+
+    /// How many extents one change in a tree that was just snapshotted touches at most, beside its
+    /// copies: below the root node everything is shared, so whatever a copied block points to is
+    /// referenced once more, and its original is marked. One level may come before it happens.
+    pub fn path_refs_max(&self, root: &Root) -> u64 {
+        let nodes = u64::from((root.node().level + 1).min(LEVELS_MAX) - 1);
+        let extents = tree_block::leaf_data_size(self.nodesize) as usize / FILE_EXTENT_BYTES;
+        nodes * (tree_block::node_ptrs_max(self.nodesize) as u64 + 1) + extents as u64 + 1
     }
 
     /// No block is shared any more that this transaction will change: its own may be changed in

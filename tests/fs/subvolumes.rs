@@ -519,3 +519,56 @@ fn a_full_filesystem_refuses_to_make_and_lets_delete() {
     fs.create_subvolume(&who, ROOT, b"again").unwrap();
     end(fs, image.path());
 }
+
+/// A name in the source itself copies paths that the snapshot has as well, in the middle of the
+/// commit: space for that is there, or the snapshot is refused.
+#[test]
+fn a_full_filesystem_with_a_tall_tree_is_snapshotted_into_itself_or_refuses() {
+    let image = Image::mkfs_btrfs(128, &["-n", "4096"]);
+    let fs = alive(image.path());
+    let who = root();
+    let mut made = 0;
+    while fs
+        .create(
+            &who.caller,
+            ROOT,
+            format!("f{made:06}").as_bytes(),
+            0o644,
+            0,
+        )
+        .and_then(|attr| {
+            let written = fs.write(attr.node, 0, &[9; 3000], WriteFlags::default());
+            fs.release(attr.node);
+            fs.forget(attr.node, 1);
+            written
+        })
+        .is_ok()
+    {
+        made += 1;
+    }
+    let top = fs.tree_context().roots.find(5).expect("the top level");
+    assert!(top.node().level >= 2, "{made} files");
+    let (mut snapshots, mut refusals) = (0, 0);
+    // Names all over the tree, and room for one more between the refusals.
+    while refusals < 10 && snapshots < 30 {
+        match snapshot(&fs, ROOT, format!("s{snapshots}").as_bytes(), true) {
+            Ok(()) => snapshots += 1,
+            Err(error) => {
+                assert_eq!(error.errno(), libc::ENOSPC);
+                refusals += 1;
+                made -= 1;
+                match fs.unlink(ROOT, format!("f{made:06}").as_bytes()) {
+                    Ok(()) => {}
+                    Err(error) => assert_eq!(error.errno(), libc::ENOSPC),
+                }
+            }
+        }
+    }
+    assert_eq!(fs.read_only_reason(), None);
+    for n in 0..snapshots {
+        fs.delete_subvolume(&who, ROOT, format!("s{n}").as_bytes())
+            .unwrap();
+    }
+    assert_eq!(fs.read_only_reason(), None);
+    end(fs, image.path());
+}

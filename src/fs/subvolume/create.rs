@@ -23,6 +23,9 @@ use crate::transaction::TransHandle;
 /// directory's inode item.
 pub(super) const NAME_ITEMS: u64 = 6;
 
+/// The places of the directory's tree at which these are changed: entry, index, inode item.
+pub(super) const NAME_PATHS: u64 = 3;
+
 /// A flag of the inode item in a root item: the item was filled in (`BTRFS_INODE_ROOT_ITEM_INIT`).
 const ROOT_ITEM_INIT: u64 = 1 << 31;
 

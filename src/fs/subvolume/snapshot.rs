@@ -15,7 +15,7 @@
 //! | unlinked files that the copy holds are looked for | the same as before |
 //! | and deleted | `subvolumes` shared |
 
-use super::create::NAME_ITEMS;
+use super::create::{NAME_ITEMS, NAME_PATHS};
 use super::{open, uuid};
 use crate::allocator::Steal;
 use crate::btree::{InPlace, Root};
@@ -133,6 +133,7 @@ impl Filesystem {
         // Kept until the commit is over, which uses it up.
         let _items = self.reserve(NAME_ITEMS + uuid::ITEMS + 2, Steal::No)?;
         let _references = self.reserve_references(source)?;
+        let _name = self.reserve_copied_paths(&dir.root)?;
         let objectid = self.subvolume_number(&tree, dir)?;
         let _promises = source.bar_in_place(InPlace::Promise);
         if let Err(error) = file::flush_all(self) {
@@ -176,6 +177,14 @@ impl Filesystem {
     fn reserve_references(&self, source: &Root) -> Result<crate::allocator::MetaReservation> {
         let space = &self.ctx.space;
         let bytes = space.item_update_bytes(self.ctx.root_fanout(source)?);
+        self.with_room(|| space.reserve_metadata(bytes, Steal::No))
+    }
+
+    /// Space for what the name brings about where `tree` was snapshotted just before, by this snapshot
+    /// or another of the same commit: it is in a tree then whose blocks are shared.
+    fn reserve_copied_paths(&self, tree: &Root) -> Result<crate::allocator::MetaReservation> {
+        let space = &self.ctx.space;
+        let bytes = space.late_extents_bytes(NAME_PATHS * self.ctx.path_refs_max(tree));
         self.with_room(|| space.reserve_metadata(bytes, Steal::No))
     }
 
