@@ -119,6 +119,30 @@ fn subvolumes_come_and_go_by_command() {
     btrfs_check(image.path());
 }
 
+/// The kernel answers 1 where we answer 0, and that was taken for a failure: what was made was said
+/// not to be, and nothing was ever listed.
+#[test]
+fn the_kernels_btrfs_answers_the_same_commands() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let kernel = LoopMount::read_write(image.path());
+    let on = kernel.path();
+    let made = json(&["create", "home"], on);
+    assert_eq!(made["path"], "home");
+    done(&["create", "home/deep"], on);
+    let frozen = json(&["snapshot", "-r", "home", "monday"], on);
+    assert_eq!(frozen["parent_uuid"], made["uuid"]);
+    assert_eq!(frozen["read_only"], true);
+    let listed = json(&["list", "."], on);
+    let rows = listed["subvolumes"].as_array().expect("a list");
+    let paths: Vec<&str> = rows.iter().filter_map(|one| one["path"].as_str()).collect();
+    assert_eq!(paths, ["home", "home/deep", "monday"]);
+    assert!(done(&["list", "."], on).contains("home/deep"));
+    refused(&["create", "home"], on, 2, "exists already");
+    done(&["delete", "home/deep", "monday"], on);
+    kernel.unmount();
+    btrfs_check(image.path());
+}
+
 /// The kernel believes names for a day; the ones that these commands change it forgets.
 #[test]
 fn a_changed_name_is_seen_at_once() {

@@ -200,7 +200,8 @@ fn ask<const N: usize>(
     // a filesystem that doesn't know the number refuses it.
     let result = unsafe { libc::ioctl(dir.as_raw_fd(), number as _, argument.as_mut_ptr()) };
     match result {
-        0 => Ok(()),
+        // The kernel's btrfs answers 1 to BTRFS_IOC_GET_SUBVOL_INFO when all went well.
+        0.. => Ok(()),
         _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
     }
 }

@@ -147,8 +147,14 @@ fn snapshot(source: &Path, dest: &Path, read_only: bool, json: bool) -> Result<(
 /// Says what there is now.
 fn made(path: &Path, json: bool) -> Result<(), Failure> {
     if json {
-        let info = subvolumes::info(&open(path, Doing::Create)?)
-            .map_err(|why| Doing::Create.failure(path, why))?;
+        let shown = subvolumes::open(path).and_then(|dir| subvolumes::info(&dir));
+        let info = shown.map_err(|why| {
+            let place = path.display();
+            Failure::failed(format!(
+                "made {place}, but can't show it: {why}; `btrfuse subvolume list` of the \
+                 directory that it is in tries again"
+            ))
+        })?;
         say!("{}", list::row(&info, path.as_os_str().as_bytes()));
     }
     Ok(())
