@@ -1,77 +1,15 @@
 //! What a user types: mount(8), fstab and umount(8) through our helpers, mounts without root,
-//! block devices, how failures are said, and what the daemon keeps of its caller.
+//! block devices, and what the daemon keeps of its caller.
 //!
-//! Each test is a script in a mount namespace of its own, where `/usr/sbin`, `/etc/fstab`,
-//! libmount's table and `/dev/fuse` can be changed without anybody noticing.
+//! Each test is a script in a mount namespace of its own (`tests/support/src/shell.rs`).
 
-use btrfuse_test_support::{
-    Finished, Image, btrfs_check, btrfuse_binary, need_root, run_any, temp_dir,
-};
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
-
-/// Before each script. `code N COMMAND…` demands an exit code and leaves the words in $words.
-const PRELUDE: &str = r#"
-set -eu
-cd "$PLACE"
-mkdir -p m bin layer
-mount -t tmpfs -o dev,mode=755 layer layer
-mkdir layer/upper layer/work layer/run
-mount -t overlay -o lowerdir=/usr/sbin,upperdir=layer/upper,workdir=layer/work sbin /usr/sbin
-mkdir -p /run/mount
-mount --bind layer/run /run/mount
-: >layer/fstab
-mount --bind layer/fstab /etc/fstab
-mknod layer/fuse c 10 229
-chmod 666 layer/fuse
-mount --bind layer/fuse /dev/fuse
-chmod 755 .
-export LC_ALL=C
-# Copies of other tests' mounts, made by unshare, would keep those alive after their umount.
-awk '$2 ~ "^/var/tmp/btrfuse-" { print $2 }' /proc/mounts | xargs -r -n 1 umount -l
-
-fail() { echo "FAILED: $*" >&2; exit 99; }
-code() {
-    want=$1; shift
-    got=0; "$@" >out 2>&1 || got=$?
-    words=$(cat out)
-    [ "$got" = "$want" ] || fail "$* ended with $got, not $want: $words"
-}
-says() { case $words in *"$1"*) ;; *) fail "not said: $1; but: $words" ;; esac; }
-kind() { awk -v dir="$PLACE/$1" '$2 == dir { print $3 }' /proc/mounts; }
-"#;
-
-fn script(image: &Path, text: &str) -> Finished {
-    need_root();
-    let place = temp_dir();
-    let mut command = Command::new("unshare");
-    command.args(["-m", "--propagation", "private", "sh", "-c"]);
-    command.arg(format!("{PRELUDE}{text}"));
-    command.env("PLACE", place.path()).env("IMAGE", image);
-    command.env("BTRFUSE", btrfuse_binary());
-    command.env(
-        "HELPERS",
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("mount-helper"),
-    );
-    run_any(&mut command, Duration::from_secs(60))
-}
-
-#[track_caller]
-fn passes(image: &Path, text: &str) {
-    let finished = script(image, text);
-    assert!(
-        finished.status.success(),
-        "{}:\n{}",
-        finished.status,
-        finished.output()
-    );
-}
+use btrfuse_test_support::shell::{passes, shell};
+use btrfuse_test_support::{Image, btrfs_check, temp_dir};
 
 #[test]
 fn a_script_that_fails_fails_the_test() {
     let image = Image::mkfs_btrfs(300, &[]);
-    let finished = script(image.path(), "code 0 sh -c 'exit 7'");
+    let finished = shell(image.path(), "code 0 sh -c 'exit 7'");
     assert_eq!(finished.status.code(), Some(99), "{}", finished.output());
     assert!(
         finished.stderr.contains("ended with 7"),
@@ -273,32 +211,6 @@ code 0 "$BTRFUSE" mount -o nofuseblk,ro "$loop" m
 [ "$(kind m)" = fuse.btrfuse ] || fail "mounted as $(kind m)"
 code 1 touch m/y; says "Read-only"
 code 0 "$BTRFUSE" umount m
-"#,
-    );
-}
-
-#[test]
-fn failures_are_one_sentence_with_a_documented_code() {
-    let image = Image::mkfs_btrfs(300, &[]);
-    passes(
-        image.path(),
-        r#"
-code 1 "$BTRFUSE" mount; says Usage
-code 1 "$BTRFUSE" mount -o nologreplay "$IMAGE" m; says "needs \`ro\`"
-code 2 "$BTRFUSE" mount "$PLACE/absent" m; says "absent"
-code 2 "$BTRFUSE" mount "$IMAGE" "$PLACE/absent"; says "mkdir"
-code 3 "$BTRFUSE" mount "$PLACE" m; says "neither a regular file"
-head -c 2000000 /dev/zero >zero
-code 3 "$BTRFUSE" mount zero m; says zero
-code 2 "$BTRFUSE" mount --log /proc/nowhere/log "$IMAGE" m; says /proc/nowhere/log
-code 1 "$BTRFUSE" umount m; says "isn't the mount point"
-code 1 "$BTRFUSE" sync m; says "isn't in a btrfuse mount"
-code 3 "$BTRFUSE" mount -o subvol=nowhere "$IMAGE" m; says nowhere
-code 0 "$BTRFUSE" --version; says "(protocol: "
-mkfs.ext4 -q zero 20M
-code 3 "$BTRFUSE" mount zero m; says "it holds an ext2, ext3 or ext4 filesystem"
-code 1 "$BTRFUSE" mount -o comit=5 "$IMAGE" m; says 'did you mean `commit`'
-[ -z "$(kind m)" ] || fail "nothing may be mounted now"
 "#,
     );
 }

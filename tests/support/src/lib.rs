@@ -18,6 +18,7 @@ pub mod loop_mount;
 pub mod many;
 pub mod rng;
 pub mod script;
+pub mod shell;
 pub mod stuck;
 pub mod walk;
 

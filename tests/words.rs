@@ -1,0 +1,31 @@
+//! What the command says: failures are one sentence with a documented code and what to do, and
+//! what mount(8) passes over in silence is silent.
+
+use btrfuse_test_support::Image;
+use btrfuse_test_support::shell::passes;
+
+#[test]
+fn failures_are_one_sentence_with_a_documented_code() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+code 1 "$BTRFUSE" mount; says Usage
+code 1 "$BTRFUSE" mount -o nologreplay "$IMAGE" m; says "needs \`ro\`"
+code 2 "$BTRFUSE" mount "$PLACE/absent" m; says "absent"
+code 2 "$BTRFUSE" mount "$IMAGE" "$PLACE/absent"; says "mkdir"
+code 3 "$BTRFUSE" mount "$PLACE" m; says "neither a regular file"
+head -c 2000000 /dev/zero >zero
+code 3 "$BTRFUSE" mount zero m; says zero
+code 2 "$BTRFUSE" mount --log /proc/nowhere/log "$IMAGE" m; says /proc/nowhere/log
+code 1 "$BTRFUSE" umount m; says "isn't the mount point"
+code 1 "$BTRFUSE" sync m; says "isn't in a btrfuse mount"
+code 3 "$BTRFUSE" mount -o subvol=nowhere "$IMAGE" m; says nowhere
+code 0 "$BTRFUSE" --version; says "(protocol: "
+mkfs.ext4 -q zero 20M
+code 3 "$BTRFUSE" mount zero m; says "it holds an ext2, ext3 or ext4 filesystem"
+code 1 "$BTRFUSE" mount -o comit=5 "$IMAGE" m; says 'did you mean `commit`'
+[ -z "$(kind m)" ] || fail "nothing may be mounted now"
+"#,
+    );
+}
