@@ -4,6 +4,25 @@
 use btrfuse_test_support::Image;
 use btrfuse_test_support::shell::passes;
 
+/// A bare `EOPNOTSUPP` told nobody what to do about it.
+#[test]
+fn the_log_says_once_what_a_compressed_file_is_refused_for() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+mkdir kernel
+mount -o loop,compress-force=zstd "$IMAGE" kernel
+yes compressible | head -c 300000 >kernel/one; cp kernel/one kernel/two
+umount kernel
+code 0 "$BTRFUSE" mount --log log "$IMAGE" m
+for file in one two one; do code 1 cat m/$file; says "not supported"; done
+code 0 "$BTRFUSE" umount m
+[ "$(grep -c 'compressed with zstd.*defragment' log)" = 1 ] || fail "$(cat log)"
+"#,
+    );
+}
+
 #[test]
 fn failures_are_one_sentence_with_a_documented_code() {
     let image = Image::mkfs_btrfs(300, &[]);

@@ -19,6 +19,7 @@ use crate::btree::{Root, TreeContext};
 use crate::commit::Engine;
 use crate::error::{Error, Result};
 use crate::ondisk::{InodeItem, Key, kind};
+use crate::sync::atomic::AtomicBool;
 use crate::sync::{Arc, Mutex, RwLock};
 use crate::transaction::TransHandle;
 use crate::units::round_up;
@@ -47,6 +48,8 @@ pub struct Filesystem {
     /// Deleted subvolumes that are still used.
     pub(in crate::fs) dying: Dying,
     pub(in crate::fs) mounted_at: Timestamp,
+    /// The log has said once what a compressed file is refused for.
+    pub(in crate::fs) told_of_compression: AtomicBool,
     pub(in crate::fs) background: Mutex<Option<Background>>,
     /// How the unmount went.
     pub(in crate::fs) unmounted: Mutex<Option<Result<()>>>,

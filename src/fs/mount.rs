@@ -23,6 +23,7 @@ use crate::ondisk::csum::name_hash;
 use crate::ondisk::superblock::FEATURE_INCOMPAT_EXTENDED_IREF;
 use crate::ondisk::tree_block::item_size_max;
 use crate::ondisk::{DirEntries, Key, ids, kind};
+use crate::sync::atomic::AtomicBool;
 use crate::sync::{Arc, Mutex, RwLock, Weak, thread};
 use crate::transaction::TransHandle;
 use crate::units::MIB;
@@ -94,6 +95,7 @@ impl Filesystem {
             snapshots: Snapshots::new(),
             dying: Dying::default(),
             mounted_at: Timestamp::now(),
+            told_of_compression: AtomicBool::new(false),
             background: Mutex::new(None),
             unmounted: Mutex::new(None),
         };

@@ -6,11 +6,12 @@
 
 use super::checksums::{read_checked, read_unchecked};
 use super::extents::{Segment, Source, compressed_unsupported, segments_in};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
 use crate::ondisk::INODE_NODATASUM;
 use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 use crate::units::{Logical, round_down, round_up};
 use std::ops::Range;
 
@@ -66,10 +67,24 @@ fn read_stored(
                 out[have..].fill(0);
             }
             Source::Disk(at) => read_disk(fs, at, out, flags)?,
-            Source::Compressed(compression) => return Err(compressed_unsupported(compression)),
+            Source::Compressed(compression) => return Err(refuse(fs, inode, compression)),
         }
     }
     Ok(())
+}
+
+/// Programs see a bare `EOPNOTSUPP`, so the log says once a mount what it means and what to do.
+fn refuse(fs: &Filesystem, inode: &Inode, compression: u8) -> Error {
+    let error = compressed_unsupported(compression);
+    // Relaxed: at worst two threads say it.
+    if !fs.told_of_compression.swap(true, Ordering::Relaxed) {
+        log::info!(
+            "inode {} of subvolume {}: {error}; other compressed files of this mount aren't logged",
+            inode.objectid,
+            inode.root.objectid
+        );
+    }
+    error
 }
 
 /// Reads bytes at any address; only whole sectors can be verified.
