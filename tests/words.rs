@@ -24,6 +24,24 @@ code 0 "$BTRFUSE" umount m
 }
 
 #[test]
+fn nofail_passes_over_an_absent_image_in_silence() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+"$HELPERS/install" --prefix "$PLACE/usr" --binary "$BTRFUSE" >/dev/null
+code 0 mount -t btrfuse -o nofail "$PLACE/absent" m; [ -z "$words" ] || fail "said: $words"
+code 32 mount -t btrfuse "$PLACE/absent" m; says absent
+echo "$PLACE/absent $PLACE/m btrfuse nofail 0 0" >/etc/fstab
+code 0 mount "$PLACE/m"; [ -z "$words" ] || fail "said: $words"
+head -c 2000000 /dev/zero >zero
+code 32 mount -t btrfuse -o nofail "$PLACE/zero" m; says "no btrfs"
+code 1 "$PLACE/usr/bin/btrfuse" mount8 "$IMAGE"; says "Usage: mount.btrfuse IMAGE DIR"
+"#,
+    );
+}
+
+#[test]
 fn failures_are_one_sentence_with_a_documented_code() {
     let image = Image::mkfs_btrfs(300, &[]);
     passes(

@@ -6,10 +6,11 @@
 
 use super::{Exit, Failure, mount, umount};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `mount.TYPE SOURCE DIR [-sfnv] [-N namespace] [-o options] [-t type]`, as mount(8) calls it.
 #[derive(clap::Args, Debug)]
+#[command(override_usage = "mount.btrfuse IMAGE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]")]
 pub struct MountArgs {
     /// The image or block device.
     source: OsString,
@@ -40,6 +41,7 @@ pub struct MountArgs {
 
 /// `umount.TYPE DIR [-flnrv] [-N namespace] [-t type]`, as umount(8) calls it.
 #[derive(clap::Args, Debug)]
+#[command(override_usage = "umount.btrfuse DIR [-flnrv] [-N NAMESPACE] [-t TYPE]")]
 pub struct UmountArgs {
     /// The mount point.
     dir: PathBuf,
@@ -69,8 +71,9 @@ pub struct UmountArgs {
 /// Runs the mount helper.
 pub fn mount(args: MountArgs) -> Result<(), Failure> {
     let source = PathBuf::from(without_subtype(args.source));
-    if args.fake {
-        return super::options::parse(&args.options, args.sloppy).map(drop);
+    let options = super::options::parse(&args.options, args.sloppy)?;
+    if args.fake || options.nofail && is_absent(&source) {
+        return Ok(());
     }
     if args.verbose {
         crate::cli::print::complain!(
@@ -105,6 +108,13 @@ pub fn umount(args: UmountArgs) -> Result<(), Failure> {
         from_umount8: true,
     };
     umount::unmount(&args.dir, how)
+}
+
+/// What `nofail` makes mount(8) pass over in silence for filesystems without a helper.
+fn is_absent(source: &Path) -> bool {
+    source
+        .metadata()
+        .is_err_and(|why| why.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// An old fstab way to name a FUSE program is `btrfuse#SOURCE`.

@@ -22,7 +22,7 @@ pub fn judge(name: &str, value: Option<&str>) -> Verdict {
     match name {
         // mount(8), fstab and systemd talk to each other with these.
         "defaults" | "auto" | "noauto" | "nouser" | "nousers" | "noowner" | "nogroup"
-        | "_netdev" | "nofail" | "comment" | "helper" | "uhelper" | "loop" | "silent" | "loud"
+        | "_netdev" | "comment" | "helper" | "uhelper" | "loop" | "silent" | "loud"
         | "diratime" | "nodiratime" | "lazytime" | "nolazytime" | "iversion" | "noiversion"
         | "mand" | "nomand" => Drop,
         // The kernel's btrfs: already so here.

@@ -74,6 +74,8 @@ pub struct Options {
     pub protocol: Option<String>,
     /// `delay=POINT:µs`: armed delay points (race-lab builds).
     pub delays: Vec<String>,
+    /// `nofail`: mount(8) doesn't mind an absent image.
+    pub nofail: bool,
     /// What the kernel keeps.
     pub point: PointFlags,
     /// What the user should know: dropped options and why.
@@ -140,6 +142,7 @@ impl Options {
             "allow_other" => self.allow_other = Some(true),
             "noallow_other" => self.allow_other = Some(false),
             "threads" => self.threads = Some(number(name, value, 1..=256)? as usize),
+            "nofail" => self.nofail = true,
             "fuseblk" => self.plain_fuse = false,
             "nofuseblk" => self.plain_fuse = true,
             "protocol" | "delay" => self.take_lab(name, needed(name, value)?)?,
