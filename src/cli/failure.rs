@@ -35,7 +35,8 @@ impl Exit {
         (1, "the command line is wrong"),
         (
             2,
-            "the system or a device refused: no permission, no space, an I/O error",
+            "the system, a device or the filesystem refused: no permission, no space, an I/O error, a \
+             name that exists",
         ),
         (
             3,
@@ -46,7 +47,11 @@ impl Exit {
             5,
             "the mount is gone, but its last commit failed or its outcome is unknown",
         ),
-        (6, "somebody else uses the image, the device or the mount"),
+        (
+            6,
+            "somebody else uses the image, the device or the mount; or mkfs would overwrite \
+             something and -f is missing",
+        ),
         (
             7,
             "what was checked isn't as it must be: a wrong answer, wrong contents, a broken rule",
@@ -175,6 +180,30 @@ mod tests {
             if number != 0 {
                 assert_eq!(Exit::from_number(number) as u8, number);
             }
+        }
+    }
+
+    /// The documents' table had fallen behind the program's.
+    #[test]
+    fn the_documents_have_the_same_table() {
+        let page = include_str!("../../docs/usage.md");
+        let (_, table) = page.split_once("## Exit codes").expect("a chapter");
+        let rows: Vec<(u8, String)> = table
+            .lines()
+            .skip_while(|line| !line.starts_with('|'))
+            .take_while(|line| line.starts_with('|'))
+            .filter_map(|line| {
+                let (code, words) = line.trim_matches('|').split_once('|')?;
+                Some((code.trim().parse().ok()?, words.replace('`', "")))
+            })
+            .collect();
+        assert_eq!(rows.len(), Exit::TABLE.len(), "{rows:?}");
+        for ((number, words), (written, row)) in Exit::TABLE.iter().zip(&rows) {
+            assert_eq!(number, written);
+            assert!(
+                row.trim().starts_with(words),
+                "{number}: {row}; not: {words}"
+            );
         }
     }
 
