@@ -334,7 +334,9 @@ pid=$(sed -n 's/.*btrfuse.\([0-9]*\). .*mounted on.*/\1/p' log2)
 kill -9 "$pid"
 flock --exclusive "$IMAGE" true
 code 2 "$BTRFUSE" mount "$IMAGE" m; says "lost its daemon"
-code 5 "$BTRFUSE" umount m; says "couldn't be asked"
+code 2 "$BTRFUSE" sync m; says "lost its daemon"; says "umount"
+code 2 "$BTRFUSE" subvolume list m; says "lost its daemon"; says "umount"
+code 5 "$BTRFUSE" umount m; says "its daemon had died"
 [ -z "$(kind m)" ] || fail "still mounted"
 "#,
     );

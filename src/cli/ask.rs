@@ -9,12 +9,36 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 
+/// Said of a mount that the kernel has no daemon for any more.
+pub const DIED: &str = "has lost its daemon, which died: `btrfuse umount DIR` (or `umount -l DIR`) \
+                        clears it, its log may name the reason, and the image can be mounted again \
+                        with all that was committed";
+
+/// A mount without a daemon.
+pub fn is_dead(dir: &Path) -> bool {
+    let asked = rustix::fs::statfs(dir);
+    asked.is_err_and(|why| {
+        [rustix::io::Errno::NOTCONN, rustix::io::Errno::CONNABORTED].contains(&why)
+    })
+}
+
 /// Opens a directory of a mount to ask through.
 pub fn open(dir: &Path) -> Result<File, Failure> {
     let flags =
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     match rustix::fs::open(dir, flags, rustix::fs::Mode::empty()) {
         Ok(fd) => Ok(File::from(fd)),
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => Err(Failure::failed(
+            format!("the mount of {} {DIED}", dir.display()),
+        )),
+        Err(rustix::io::Errno::NOTDIR) => Err(Failure::failed(format!(
+            "{} is no directory: name the mount point, or a directory in the mount",
+            dir.display()
+        ))),
+        Err(rustix::io::Errno::NOENT) => Err(Failure::failed(format!(
+            "there is no directory {}; `grep btrfuse /proc/mounts` lists the mounts",
+            dir.display()
+        ))),
         Err(why) => Err(Failure::failed(format!(
             "can't open {}: {why}",
             dir.display()

@@ -63,6 +63,7 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
         Ok(dir) => ask::watch(&dir).map_err(|why| why.to_string()),
         Err(why) => Err(why.sentence),
     };
+    let is_dead = watch.is_err() && ask::is_dead(&path);
     let holders = lock_holders(&mount.source);
     let before = mountinfo::ours()?;
     detach(&path, how.lazy)?;
@@ -79,6 +80,16 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
     }
     match watch {
         Ok(watch) => wait_for_end(watch, &mount.source, &path)?,
+        Err(_) if is_dead => {
+            return Err(Failure::new(
+                Exit::LastCommit,
+                format!(
+                    "{place} is unmounted, but its daemon had died, so the changes since the last \
+                     commit are lost; its log may name the reason, and {} can be mounted again",
+                    mount.source.display()
+                ),
+            ));
+        }
         Err(why) => {
             wait_for_lock(&mount.source, &holders);
             return Err(Failure::new(

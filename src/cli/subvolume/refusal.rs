@@ -36,6 +36,9 @@ impl Doing {
                 "{place} isn't in a btrfuse mount, nor in a btrfs of the kernel's; \
                  `grep btrfuse /proc/mounts` lists the former"
             )),
+            (Errno::NOTCONN | Errno::CONNABORTED, _) => {
+                refused(format!("its mount {}", crate::cli::ask::DIED))
+            }
             (Errno::BUSY, _) => Failure::busy(format!(
                 "can't {what} {place}: it is mounted; unmount it, and mount the subvolume that \
                  it is in"
