@@ -42,6 +42,24 @@ code 1 "$PLACE/usr/bin/btrfuse" mount8 "$IMAGE"; says "Usage: mount.btrfuse IMAG
 }
 
 #[test]
+fn the_installer_says_what_is_wrong() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+for word in -h --help; do "$HELPERS/install" $word >out 2>err; grep -q -e --destdir out && [ ! -s err ] || fail "$word"; done
+code 1 "$HELPERS/install" --frobnicate; says "what is --frobnicate"
+code 1 "$HELPERS/install" --prefix; says "--prefix needs a value"
+code 1 "$HELPERS/install" --prefix usr; says "relative"
+code 1 "$HELPERS/install" --destdir dest; says "relative"
+[ ! -e usr ] && [ ! -e dest ] || fail "made"
+code 0 "$HELPERS/install" --destdir "$PLACE/dest" --binary "$BTRFUSE"; says "installed $PLACE/dest/usr/local/bin"
+case $words in *try:*) fail "nothing to try there: $words" ;; esac
+"#,
+    );
+}
+
+#[test]
 fn failures_are_one_sentence_with_a_documented_code() {
     let image = Image::mkfs_btrfs(300, &[]);
     passes(
