@@ -423,7 +423,7 @@ flock --exclusive "$IMAGE" true
 code 0 "$BTRFUSE" mount --log log5 "$IMAGE" m
 mkdir m/sub
 mount -t tmpfs inside m/sub; echo precious >m/sub/precious
-code 6 "$BTRFUSE" umount m; says busy
+code 6 "$BTRFUSE" umount m; says "m/sub (tmpfs) is mounted in it: unmount that first"
 kill "$(pid_of log5)"
 until_log log5 "another mount is on it"
 [ "$(cat m/sub/precious)" = precious ] || fail "the mount in ours is gone"

@@ -60,6 +60,24 @@ case $words in *try:*) fail "nothing to try there: $words" ;; esac
 }
 
 #[test]
+fn umount_takes_the_image_too() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+code 1 "$BTRFUSE" umount "$IMAGE"; says "isn't the mount point"
+code 0 "$BTRFUSE" mount "$IMAGE" m
+mount --bind m bin
+code 1 "$BTRFUSE" umount "$IMAGE"; says "several places"
+umount bin
+code 0 "$BTRFUSE" umount "$IMAGE"
+[ -z "$(kind m)" ] || fail "still mounted"
+flock --nonblock --exclusive "$IMAGE" true || fail "it didn't wait"
+"#,
+    );
+}
+
+#[test]
 fn failures_are_one_sentence_with_a_documented_code() {
     let image = Image::mkfs_btrfs(300, &[]);
     passes(

@@ -50,6 +50,12 @@ pub fn at(path: &Path) -> Result<At, Failure> {
     Ok(choose(all()?, path, MountId::top_at(path).ok()))
 }
 
+/// Mount points below `path`, of whatever kind.
+pub fn inside(path: &Path) -> Result<Vec<MountPoint>, Failure> {
+    let below = |mount: &MountPoint| mount.path != path && mount.path.starts_with(path);
+    Ok(all()?.into_iter().filter(below).collect())
+}
+
 fn all() -> Result<Vec<MountPoint>, Failure> {
     let bytes = std::fs::read("/proc/self/mountinfo")
         .map_err(|why| Failure::failed(format!("can't read /proc/self/mountinfo: {why}")))?;

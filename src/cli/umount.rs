@@ -14,7 +14,7 @@ use std::time::Duration;
 /// a user, this works for mounts of one's own (through fusermount3).
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The mount point.
+    /// The mount point, or the image where it has only one.
     dir: PathBuf,
     /// Unmount even if files are open: the tree is detached at once, and the command still
     /// waits until the last user is gone.
@@ -51,12 +51,7 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
     let mount = match mountinfo::at(&path)? {
         At::Ours(mount) => mount,
         At::Covered(by) => return Err(covered(&path, by)),
-        At::Nothing => {
-            return Err(Failure::usage(format!(
-                "{place} isn't the mount point of a btrfuse mount; `grep btrfuse /proc/mounts` \
-                 lists them"
-            )));
-        }
+        At::Nothing => return unmount_image(&path, how),
     };
     let watch = match ask::open(&path) {
         // The descriptor must be closed again before the unmount, or we keep it busy ourselves.
@@ -106,6 +101,24 @@ pub fn unmount(dir: &Path, how: How) -> Result<(), Failure> {
         crate::cli::print::say!("{place} unmounted");
     }
     Ok(())
+}
+
+/// As umount(8): an image names its mount point, where it has only one.
+fn unmount_image(path: &Path, how: How) -> Result<(), Failure> {
+    let place = path.display();
+    let mut of_it = mountinfo::ours()?;
+    of_it.retain(|mount| mount.source == path && mount.path != path);
+    match &of_it[..] {
+        [] => Err(Failure::usage(format!(
+            "{place} isn't the mount point of a btrfuse mount; `grep btrfuse /proc/mounts` lists \
+             them"
+        ))),
+        [mount] => unmount(&mount.path, how),
+        [mount, ..] => Err(Failure::usage(format!(
+            "{place} is mounted at several places, {} among them: name the one to unmount",
+            mount.path.display()
+        ))),
+    }
 }
 
 fn covered(path: &Path, by: Option<MountPoint>) -> Failure {
@@ -179,6 +192,14 @@ fn detach_as_user(path: &Path, lazy: bool) -> Result<(), Failure> {
 }
 
 fn busy(path: &Path) -> Failure {
+    if let Some(inner) = mountinfo::inside(path).unwrap_or_default().last() {
+        return Failure::busy(format!(
+            "{} is busy: {} ({}) is mounted in it: unmount that first",
+            path.display(),
+            inner.path.display(),
+            inner.kind
+        ));
+    }
     Failure::busy(format!(
         "{0} is busy: end the programs that use it (`fuser -vm {0}` lists them) or detach it \
          with --lazy",
