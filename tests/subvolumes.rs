@@ -101,6 +101,19 @@ fn subvolumes_come_and_go_by_command() {
     );
     refused(&["create", "/tmp/x"], on, 1, "isn't in a btrfuse mount");
     refused(&["create", ".."], on, 1, "no name");
+    let itself = on.to_str().expect("UTF-8");
+    refused(&["create", itself], on, 1, "is itself the mount point");
+    refused(&["delete", itself], on, 1, "is itself the mount point");
+    refused(&["snapshot", "none", "x"], on, 2, "can't snapshot none:");
+    refused(&["snapshot", "kept", "x"], on, 2, "can't snapshot kept:");
+    refused(&["snapshot", "/tmp", "x"], on, 1, "/tmp isn't in");
+    refused(&["snapshot", "home", "no/x"], on, 2, "no directory no;");
+    refused(&["create", "no/x"], on, 2, "no directory no;");
+    refused(&["delete", "none"], on, 2, "none of that name");
+    // As rm(1): what can't be deleted doesn't keep the rest.
+    done(&["create", "rest"], on);
+    refused(&["delete", "none", "rest"], on, 2, "can't delete none:");
+    assert!(!on.join("rest").exists());
     assert_eq!(done(&["read-only", "monday"], on), "yes\n");
     done(&["read-only", "monday", "no"], on);
     fs::write(on.join("monday/file"), "changed").expect("writable now");
@@ -140,6 +153,29 @@ fn the_kernels_btrfs_answers_the_same_commands() {
     refused(&["create", "home"], on, 2, "exists already");
     done(&["delete", "home/deep", "monday"], on);
     kernel.unmount();
+    btrfs_check(image.path());
+}
+
+/// `EPERM` has two reasons, and both were said to everybody.
+#[test]
+fn what_the_image_mounts_by_default_is_not_deleted_and_root_hears_why() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let kernel = LoopMount::read_write(image.path());
+    done(&["create", "home"], kernel.path());
+    let mut choose = Command::new("btrfs");
+    run(choose
+        .args(["subvolume", "set-default"])
+        .arg(kernel.path().join("home")));
+    kernel.unmount();
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5");
+    let finished = subvolume(&["delete", "home"], mount.path());
+    assert_eq!(finished.status.code(), Some(2), "{}", finished.output());
+    let said = &finished.stderr;
+    assert!(
+        said.contains("mounts by default") && !said.contains("rm_allowed"),
+        "{said}"
+    );
+    mount.unmount();
     btrfs_check(image.path());
 }
 
@@ -264,6 +300,8 @@ fn users_may_what_directories_and_the_mount_allow() {
         fs::write(open.join("copy/file"), "x").expect("root may");
         let deleted = as_nobody(&["delete", "copy"], &open);
         assert_eq!(deleted.status.success(), may_delete, "{}", deleted.output());
+        let said = deleted.stderr.contains("-o user_subvol_rm_allowed");
+        assert_ne!(said, may_delete, "{}", deleted.output());
         // A link leads to a directory, and the name is the link's.
         symlink("open/mine", on.join("link")).expect("a link");
         refused(&["delete", "link"], on, 2, "no directory");

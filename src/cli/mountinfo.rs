@@ -3,6 +3,7 @@
 use super::Failure;
 use crate::fuse::MountId;
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,25 @@ pub fn at(path: &Path) -> Result<At, Failure> {
 pub fn inside(path: &Path) -> Result<Vec<MountPoint>, Failure> {
     let below = |mount: &MountPoint| mount.path != path && mount.path.starts_with(path);
     Ok(all()?.into_iter().filter(below).collect())
+}
+
+/// The user whose mount a directory is in, where it is one of ours.
+pub fn owner_of(dir: impl AsFd) -> Option<u32> {
+    let device = rustix::fs::fstat(dir).ok()?.st_dev;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let table = std::fs::read("/proc/self/mountinfo").ok()?;
+    owner(&table, &format!("{major}:{minor}"))
+}
+
+fn owner(table: &[u8], device: &str) -> Option<u32> {
+    let is_there = |line: &&[u8]| {
+        parse_line(line).is_some_and(|mount| mount.is_ours() && mount.device == device)
+    };
+    let line = table.split(|&byte| byte == b'\n').find(is_there)?;
+    let options = line.rsplit(|&byte| byte == b' ').next()?;
+    String::from_utf8_lossy(options)
+        .split(',')
+        .find_map(|option| option.strip_prefix("user_id=")?.parse().ok())
 }
 
 fn all() -> Result<Vec<MountPoint>, Failure> {
@@ -163,6 +183,12 @@ mod tests {
         assert_eq!(found[0].source, Path::new("/img/my disk.img"));
         assert_eq!((found[1].number, found[1].device.as_str()), (91, "0:51"));
         assert_eq!(found[1].source, Path::new("/dev/loop0"));
+    }
+
+    #[test]
+    fn the_owner_of_a_mount_is_the_user_who_mounted() {
+        assert_eq!(owner(TABLE, "0:50"), Some(0));
+        assert_eq!(owner(TABLE, "0:52"), None);
     }
 
     #[test]

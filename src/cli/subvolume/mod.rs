@@ -5,7 +5,7 @@
 mod list;
 mod refusal;
 
-use super::print::say;
+use super::print::{complain, say};
 use super::{Failure, mountinfo};
 use crate::fuse::subvolumes;
 use refusal::Doing;
@@ -63,13 +63,21 @@ enum What {
     /// Delete subvolumes with everything that is in them.
     ///
     /// The names go at once, the space comes back in the background. One that contains others,
-    /// is mounted as the root, or is what the image mounts by default, stays.
+    /// is mounted as the root, or is what the image mounts by default, stays. Of several, one that
+    /// can't be deleted doesn't keep the others.
     Delete {
         /// The subvolumes, by their root directories.
         #[arg(required = true)]
         path: Vec<PathBuf>,
     },
     /// List the subvolumes below a directory.
+    ///
+    /// A line for each: its number (ID), the number of the subvolume that it is in (IN), the
+    /// transaction of its last change (GENERATION), rw or ro (MODE), and its path, relative to DIR.
+    /// With --json one object: `id`, the number of the subvolume that DIR is in, and `subvolumes`,
+    /// each with `id`, `in`, `path`, `read_only`, `generation`; `made_in` and `made_at`, the
+    /// transaction and the time (seconds since 1970) that made it; `uuid`, `parent_uuid` (of what
+    /// it is a snapshot of) and `received_uuid` (of what was sent), null where there is none.
     List {
         /// The mount point, or a directory below.
         dir: PathBuf,
@@ -119,7 +127,8 @@ fn split(path: &Path, doing: Doing) -> Result<(OwnedFd, &[u8]), Failure> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    Ok((open(parent, doing)?, name))
+    let dir = subvolumes::open(parent).map_err(|why| doing.parent_failure(path, parent, why))?;
+    Ok((dir, name))
 }
 
 fn open(dir: &Path, doing: Doing) -> Result<OwnedFd, Failure> {
@@ -128,19 +137,22 @@ fn open(dir: &Path, doing: Doing) -> Result<OwnedFd, Failure> {
 
 fn create(path: &Path, json: bool) -> Result<(), Failure> {
     let (parent, name) = split(path, Doing::Create)?;
-    subvolumes::create(&parent, name).map_err(|why| Doing::Create.failure(path, why))?;
+    subvolumes::create(&parent, name).map_err(|why| refusal::of_name(Doing::Create, path, why))?;
     made(path, json)
 }
 
 fn snapshot(source: &Path, dest: &Path, read_only: bool, json: bool) -> Result<(), Failure> {
-    let from = open(source, Doing::Snapshot)?;
+    let from = open(source, Doing::Source)?;
     let dest = match (dest.is_dir(), mountinfo::absolute(source)?.file_name()) {
         (true, Some(name)) => dest.join(name),
         _ => dest.to_owned(),
     };
     let (parent, name) = split(&dest, Doing::Snapshot)?;
-    subvolumes::snapshot(&from, &parent, name, read_only)
-        .map_err(|why| refusal::of_snapshot(source, &dest, why))?;
+    subvolumes::snapshot(&from, &parent, name, read_only).map_err(|why| {
+        // Which of the two isn't on a btrfs, the answer doesn't say.
+        let foreign = subvolumes::info(&from).is_err();
+        refusal::of_snapshot(source, &dest, foreign, why)
+    })?;
     made(&dest, json)
 }
 
@@ -165,13 +177,16 @@ fn delete(paths: &[PathBuf], json: bool) -> Result<(), Failure> {
     let mut outcome = Ok(());
     for path in paths {
         let gone = split(path, Doing::Delete).and_then(|(parent, name)| {
-            subvolumes::delete(&parent, name).map_err(|why| Doing::Delete.failure(path, why))
+            subvolumes::delete(&parent, name).map_err(|why| refusal::of_delete(path, &parent, why))
         });
-        if let Err(failure) = gone {
-            outcome = Err(failure);
-            break;
+        match gone {
+            Ok(()) => deleted.push(path.to_string_lossy()),
+            // As rm(1): the others are deleted nevertheless.
+            Err(failure) => {
+                complain!("btrfuse: {failure}");
+                outcome = outcome.and(Err(Failure::new(failure.exit, "")));
+            }
         }
-        deleted.push(path.to_string_lossy());
     }
     if json {
         say!("{}", json!({ "deleted": deleted }));
