@@ -78,13 +78,40 @@ fn write_page(command: &clap::Command, name: &str, dir: &Path) -> std::io::Resul
     if name == "btrfuse-mount" {
         page.extend_from_slice(mount_options().as_bytes());
     } else if command.get_after_long_help().is_some() {
-        man.render_extra_section(&mut page)?;
+        let mut extra = Vec::new();
+        man.render_extra_section(&mut extra)?;
+        page.extend_from_slice(titled(&String::from_utf8_lossy(&extra)).as_bytes());
     }
     page.extend_from_slice(b".SH \"EXIT STATUS\"\n");
     for (code, words) in Exit::TABLE {
         page.extend_from_slice(format!(".TP\n\\fB{code}\\fR\n{words}\n").as_bytes());
     }
     std::fs::write(dir.join(format!("{name}.1")), page)
+}
+
+/// What the long help has at its end, with what it is as the titles of sections.
+fn titled(extra: &str) -> String {
+    let mut section = String::new();
+    for line in extra.lines().filter(|line| *line != ".SH EXTRA") {
+        match line
+            .strip_suffix(':')
+            .filter(|title| !title.starts_with(' '))
+        {
+            Some(title) => {
+                let end = if section.is_empty() { "" } else { ".fi\n" };
+                // What is said of it in brackets stays a sentence.
+                let (title, rest) = title.split_once(" (").unwrap_or((title, ""));
+                section.push_str(&format!("{end}.SH {}\n", title.to_uppercase()));
+                if let Some(rest) = rest.strip_suffix(')') {
+                    section.push_str(&format!("({rest})\n"));
+                }
+                section.push_str(".nf\n");
+            }
+            None => section.push_str(&format!("{line}\n")),
+        }
+    }
+    section.push_str(".fi\n");
+    section
 }
 
 /// The options of `-o`, a paragraph each.
@@ -94,6 +121,11 @@ fn mount_options() -> String {
         section.push_str(&format!(".TP\n\\fB{written}\\fR\n{words}\n"));
     }
     section.push_str(&format!(".PP\n{}\n", table::OTHERS));
+    section.push_str(".SH EXAMPLES\n.nf\n");
+    for line in table::EXAMPLES {
+        section.push_str(&format!("  {}\n", line.replace('-', "\\-")));
+    }
+    section.push_str(".fi\n");
     section.replace("\n'", "\n\\&'")
 }
 
@@ -118,6 +150,20 @@ mod tests {
             "nologreplay",
         ] {
             assert!(page.contains(words), "{page}");
+        }
+        for command in [
+            "mkfs",
+            "mount",
+            "umount",
+            "inspect",
+            "sync",
+            "stress",
+            "subvolume",
+        ] {
+            let page = dir.path().join(format!("man/btrfuse-{command}.1"));
+            let page = std::fs::read_to_string(page).unwrap();
+            let examples = page.matches("EXAMPLES").count();
+            assert!(examples == 1 && !page.contains("EXTRA"), "{page}");
         }
         every_reference_leads_to_a_page(&dir.path().join("man"));
         let bash = std::fs::read_to_string(dir.path().join("completions/btrfuse.bash")).unwrap();

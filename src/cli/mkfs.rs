@@ -48,12 +48,18 @@ pub struct Args {
     image: PathBuf,
 }
 
+const EXAMPLES: &str = "Examples:\n  \
+    btrfuse mkfs --size 10G -L data data.btrfs\n  \
+    btrfuse mkfs -f -s 64K -n 64K --csum xxhash64 data.btrfs\n  \
+    btrfuse mkfs -O ^block-group-tree /dev/sdb1";
+
 fn features_help() -> String {
     let mut help = String::from("Features (all on unless turned off with ^):\n");
     for (name, words) in FEATURE_NAMES {
         help.push_str(&format!("  {name:18}{words}\n"));
     }
-    help.push_str("\nblock-group-tree needs no-holes and free-space-tree.");
+    help.push_str("\nblock-group-tree needs no-holes and free-space-tree.\n\n");
+    help.push_str(EXAMPLES);
     help
 }
 

@@ -27,7 +27,7 @@ const SHOWN: usize = 20;
 /// stays there; --judge compares it again on a later mount. All follows from the seed, but for
 /// the order in which the processes run.
 #[derive(clap::Args, Debug)]
-#[command(after_long_help = mix::help())]
+#[command(after_long_help = format!("{}\n{EXAMPLES}", mix::help()))]
 pub struct Args {
     /// A directory of the mount.
     dir: PathBuf,
@@ -67,6 +67,12 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "Examples:\n  \
+    btrfuse stress /data --procs 8 --time 15m\n  \
+    btrfuse stress /data --fresh --seed 7 --mix fsstress,fsync=0 --log /tmp/steps\n  \
+    btrfuse stress /data --fresh --replay /tmp/steps --in-order\n  \
+    btrfuse stress /data --judge";
 
 /// One process of a run.
 #[derive(clap::Args, Debug)]

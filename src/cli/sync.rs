@@ -9,10 +9,14 @@ use std::path::PathBuf;
 /// On a FUSE mount sync(1) doesn't reach the filesystem; this does. Needs no root: whoever can
 /// open DIR may ask.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// The mount point, or any directory in the mount.
     dir: PathBuf,
 }
+
+const EXAMPLES: &str = "Examples:\n  \
+    btrfuse sync /data";
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {

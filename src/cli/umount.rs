@@ -13,6 +13,7 @@ use std::time::Duration;
 /// Plain umount(8) returns before the daemon has finished, unless its helper is installed. As
 /// a user, this works for mounts of one's own (through fusermount3).
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// The mount point, or the image where it has only one.
     dir: PathBuf,
@@ -21,6 +22,10 @@ pub struct Args {
     #[arg(short, long)]
     lazy: bool,
 }
+
+const EXAMPLES: &str = "Examples:\n  \
+    btrfuse umount /data && btrfs check data.btrfs\n  \
+    btrfuse umount --lazy /data";
 
 /// How to unmount.
 #[derive(Clone, Copy, Debug, Default)]

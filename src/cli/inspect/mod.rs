@@ -24,6 +24,7 @@ use std::path::PathBuf;
 /// Nothing is ever written. An image that is in use is read without its lock, and this is said:
 /// what is shown may then be changing.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Report as JSON: one value for the image and `super`, one value a line for `tree` and
     /// `block`.
@@ -37,6 +38,13 @@ pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
 }
+
+const EXAMPLES: &str = "Examples:\n  \
+    btrfuse inspect data.btrfs\n  \
+    btrfuse inspect data.btrfs super\n  \
+    btrfuse inspect data.btrfs tree root\n  \
+    btrfuse inspect --json data.btrfs tree 256\n  \
+    btrfuse inspect data.btrfs block 30408704";
 
 #[derive(clap::Subcommand, Debug)]
 enum What {

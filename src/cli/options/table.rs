@@ -55,6 +55,14 @@ pub const OTHERS: &str = "Options of mount(8), fstab(5) and the kernel's btrfs a
                           ignored with a note, or refused with the reason; unknown ones are \
                           refused by name.";
 
+/// How it is called.
+pub const EXAMPLES: [&str; 4] = [
+    "btrfuse mount data.btrfs /data",
+    "btrfuse mount -o ro,subvol=home/monday data.btrfs /mnt",
+    "btrfuse mount -f --log /tmp/log -o commit=5,noatime data.btrfs /data",
+    "mount -t btrfuse /srv/data.btrfs /data",
+];
+
 /// Names of options that are spelt like one of these get a hint.
 pub fn names() -> impl Iterator<Item = &'static str> {
     OWN.iter()
@@ -71,5 +79,9 @@ pub fn help() -> String {
     }
     help.push('\n');
     help.push_str(OTHERS);
+    help.push_str("\n\nExamples:\n");
+    for line in EXAMPLES {
+        help.push_str(&format!("  {line}\n"));
+    }
     help
 }
