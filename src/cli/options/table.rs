@@ -3,7 +3,10 @@
 /// btrfuse's own options, and those of the kernel's btrfs that mean the same here.
 pub const OWN: [(&str, &str); 13] = [
     ("ro, rw", "write nothing at all, or write (the default)"),
-    ("commit=N", "seconds between commits (30)"),
+    (
+        "commit=N",
+        "seconds between commits, up to 86400; 0 is the default (30)",
+    ),
     (
         "metadata_cache=SIZE",
         "bound of the tree block cache (64M; at least 1M)",
@@ -34,7 +37,7 @@ pub const OWN: [(&str, &str); 13] = [
     ),
     (
         "threads=N",
-        "threads that answer requests (twice the CPUs, 4 to 16)",
+        "threads that answer requests, 1 to 256 (twice the CPUs, 4 to 16)",
     ),
     (
         "fuseblk, nofuseblk",
