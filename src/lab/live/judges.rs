@@ -117,9 +117,11 @@ pub fn compare(
             .damage
             .push(format!("the kernel refuses to mount it: {why}"));
     } else {
-        judgement
-            .not_asked
-            .push("the kernel: only root can mount with it".into());
+        let why = match rustix::process::geteuid().is_root() {
+            true => "the kernel: not asked (--no-kernel)",
+            false => "the kernel: only root can mount with it",
+        };
+        judgement.not_asked.push(why.into());
     }
     let log = image.with_extension("judge.log");
     let mounted = match Mounted::new(fallback, image, dir, &log, "ro") {
