@@ -241,7 +241,8 @@ code 2 as bin/btrfuse mkfs -f image; says "Permission denied"
 code 0 as bin/btrfuse mount -o ro image m
 code 0 as bin/btrfuse umount m
 chmod 400 image
-code 2 as bin/btrfuse mount -o ro image m; says "Permission denied"
+code 2 as bin/btrfuse mount -o ro image m; says "Permission denied"; says chmod
+code 2 as bin/btrfuse inspect image; says chmod
 "#,
     );
 }

@@ -244,7 +244,7 @@ fn refusals_say_what_to_do() {
         (&image, &["tree", "shoe"][..], 1, "take root, extent"),
         (&image, &["tree", "log"], 3, "no log tree"),
         (&image, &["tree", "300"], 3, "no tree 300"),
-        (&image, &["block", "1"], 3, "1"),
+        (&image, &["block", "1"], 3, "no chunk has the address 1"),
         (&image, &["block", "0x1"], 3, "1"),
         (&image, &["block", "0xg"], 1, "0xg"),
         (&blank, &[], 3, "btrfs"),

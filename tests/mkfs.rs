@@ -129,7 +129,7 @@ fn refusals_are_one_sentence_and_leave_no_file() {
     for (arguments, words) in [
         (&["--size", "50M"][..], "at least 109 MiB"),
         (&["--size", "1G", "--nodesize", "128K"], "node size"),
-        (&["--size", "1G", "--nodesize", "3K"], "node size 3072"),
+        (&["--size", "1G", "--nodesize", "3K"], "take 4K, 8K"),
         (&["--size", "1G", "-L", &long], "at most 255 bytes"),
         (&["--size", "1G", "-L", "a\nb"], "no line break"),
         (&["--size", "1G", "--csum", "md5"], "crc32c, xxhash64"),
@@ -139,7 +139,7 @@ fn refusals_are_one_sentence_and_leave_no_file() {
             "block-group-tree needs",
         ),
         (&["--size", "1G", "-O", "zoned"], "`zoned`"),
-        (&["--size", "1G", "--sectorsize", "64K"], "sector size"),
+        (&["--size", "1G", "--sectorsize", "64K"], "-s 64K -n 64K"),
         (&["--size", "many"], "not a size"),
     ] {
         let (code, said) = mkfs(arguments, &absent);
@@ -149,6 +149,16 @@ fn refusals_are_one_sentence_and_leave_no_file() {
         );
         assert!(!absent.exists(), "{arguments:?} left a file");
     }
+    let (code, said) = mkfs(&["--size", "1G"], &folder.path().join("none/image"));
+    assert!(
+        code == Some(2) && said.contains("make it with mkdir"),
+        "{code:?} {said}"
+    );
+    let (code, said) = mkfs(&["--size", "1G"], folder.path());
+    assert!(
+        code == Some(3) && said.contains("is a directory: name a file"),
+        "{code:?} {said}"
+    );
     // The host refuses.
     let (code, said) = mkfs(&["--size", "9000000T"], &absent);
     assert!(

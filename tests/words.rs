@@ -93,10 +93,22 @@ code 3 "$BTRFUSE" mount zero m; says zero
 code 2 "$BTRFUSE" mount --log /proc/nowhere/log "$IMAGE" m; says /proc/nowhere/log
 code 1 "$BTRFUSE" umount m; says "isn't the mount point"
 code 1 "$BTRFUSE" sync m; says "isn't in a btrfuse mount"
-code 3 "$BTRFUSE" mount -o subvol=nowhere "$IMAGE" m; says nowhere
+code 3 "$BTRFUSE" mount -o subvol=nowhere "$IMAGE" m; says nowhere; says "subvolume list"
+code 1 "$BTRFUSE" mount -o subvolid=-1 "$IMAGE" m; says "btrfuse subvolume list"
+code 1 "$BTRFUSE" inspect "$IMAGE" block xyz; says "write a number"
+code 3 "$BTRFUSE" inspect "$IMAGE" block 4096; says "no chunk has the address"
+code 2 "$BTRFUSE" sync zero; says "name the mount point"
+code 2 "$BTRFUSE" sync absent; says "no directory absent"
+code 2 "$BTRFUSE" stress m --replay zero; says "--log wrote"
+code 1 "$BTRFUSE" mount -o commit=-1 "$IMAGE" m; says "0 to 86400"
+code 0 "$BTRFUSE" mount "$IMAGE" m
+mkdir m/plain
+code 0 "$BTRFUSE" umount m
+code 3 "$BTRFUSE" mount -o subvol=plain "$IMAGE" m; says "a directory, and no subvolume"
 code 0 "$BTRFUSE" --version; says "(protocol: "
 mkfs.ext4 -q zero 20M
 code 3 "$BTRFUSE" mount zero m; says "it holds an ext2, ext3 or ext4 filesystem"
+case $words in *corrupt*) fail "another filesystem isn't damaged: $words" ;; esac
 code 1 "$BTRFUSE" mount -o comit=5 "$IMAGE" m; says 'did you mean `commit`'
 [ -z "$(kind m)" ] || fail "nothing may be mounted now"
 "#,

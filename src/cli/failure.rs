@@ -112,6 +112,22 @@ impl Failure {
         Self::new(Exit::Busy, sentence)
     }
 
+    /// An image can't be opened: who may, and what to do, where that is the reason.
+    pub fn of_opening(error: Error) -> Self {
+        let hint = match &error {
+            Error::Device { source, .. } => match source.raw_os_error() {
+                Some(libc::EACCES | libc::EPERM) => {
+                    "; run it as somebody who may, or have its owner change that with chmod"
+                }
+                _ => "",
+            },
+            _ => "",
+        };
+        let mut failure = Self::from(error);
+        failure.sentence.push_str(hint);
+        failure
+    }
+
     /// The same failure, with the thing it happened to in front: `"IMAGE: sentence"`, unless
     /// the sentence names it already.
     pub fn at(self, place: impl fmt::Display) -> Self {

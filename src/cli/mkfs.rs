@@ -140,6 +140,11 @@ fn judge_size(args: &Args, size_bytes: u64, options: &MkfsOptions) -> Result<(),
 /// Opens or creates the image; nothing is touched before everything has been judged.
 fn make(args: &Args, options: &MkfsOptions) -> Result<Made, Failure> {
     let image = &args.image;
+    if image.is_dir() {
+        return Err(Failure::refused(
+            "is a directory: name a file in it to make, or a block device",
+        ));
+    }
     if !image.exists() {
         let Some(size_bytes) = args.size else {
             return Err(Failure::usage(
@@ -147,6 +152,14 @@ fn make(args: &Args, options: &MkfsOptions) -> Result<Made, Failure> {
             ));
         };
         judge_size(args, size_bytes, options)?;
+        if let Some(dir) = image.parent().filter(|dir| !dir.as_os_str().is_empty())
+            && !dir.is_dir()
+        {
+            return Err(Failure::failed(format!(
+                "there is no directory {}: make it with mkdir, or name one that exists",
+                dir.display()
+            )));
+        }
         let device = FileDevice::create(image, size_bytes)?;
         return mkfs::make(&device, options).map_err(|error| {
             drop(device);
@@ -155,7 +168,7 @@ fn make(args: &Args, options: &MkfsOptions) -> Result<Made, Failure> {
             error.into()
         });
     }
-    let mut device = FileDevice::open(image, false)?;
+    let mut device = FileDevice::open(image, false).map_err(Failure::of_opening)?;
     device.claim()?;
     let size_bytes = args.size.unwrap_or(device.size_bytes());
     judge_size(args, size_bytes, options)?;

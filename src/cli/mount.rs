@@ -298,7 +298,10 @@ fn open_device(image: &Path, read_only: bool) -> Result<Arc<FileDevice>, Failure
                 }
                 _ => "",
             };
-            let mut failure = Failure::from(error);
+            let mut failure = match hint {
+                "" => Failure::of_opening(error),
+                _ => Failure::from(error),
+            };
             failure.sentence.push_str(hint);
             Err(failure.at(image.display()))
         }

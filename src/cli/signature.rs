@@ -31,7 +31,8 @@ mod tests {
             Ok(_) => panic!("nothing is there"),
         };
         assert!(
-            refused().ends_with("this is no btrfs image"),
+            refused().starts_with("no btrfs magic")
+                && refused().ends_with("this is no btrfs image"),
             "{}",
             refused()
         );

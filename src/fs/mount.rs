@@ -38,6 +38,10 @@ pub(in crate::fs) struct Background {
     cleaner: thread::JoinHandle<()>,
 }
 
+/// Said where a subvolume to mount isn't there.
+const SUBVOLUMES_BY_NUMBER: &str = "`btrfuse subvolume list` of a mount with -o subvolid=5 names \
+                                    all, by paths as subvol= takes them";
+
 impl Filesystem {
     /// Mounts the filesystem on `devices`. One that can be read but not written, by its features
     /// or its state, is mounted read-only; the log and [`Filesystem::read_only_reason`] say why.
@@ -196,7 +200,11 @@ impl Filesystem {
 
     /// The subvolume that the options name, else the default one.
     fn choose_subvolume(&self) -> Result<u64> {
-        let no_such = |what: String| Error::Unsupported(format!("there is no subvolume {what}"));
+        let no_such = |what: String| {
+            Error::Unsupported(format!(
+                "there is no subvolume {what}: {SUBVOLUMES_BY_NUMBER}"
+            ))
+        };
         if let Some(subvolid) = self.options.subvolid {
             // 0 is an old name of the top level.
             let subvolid = if subvolid == 0 {
@@ -232,7 +240,11 @@ impl Filesystem {
 
     /// The subvolume whose top directory is at `path`, from the top level on.
     fn subvolume_at(&self, path: &[u8]) -> Result<u64> {
-        let no_such = |what: String| Error::Unsupported(format!("there is no subvolume {what}"));
+        let no_such = |why: &str| {
+            let path = String::from_utf8_lossy(path);
+            Error::Unsupported(format!("subvol={path}: {why}; {SUBVOLUMES_BY_NUMBER}"))
+        };
+        let absent = "there is no such subvolume";
         let mut dir = self.load_root_dir(ids::FS_TREE_OBJECTID)?;
         for name in path
             .split(|byte| *byte == b'/')
@@ -244,15 +256,15 @@ impl Filesystem {
             };
             let next = match target {
                 Some(target) => self.follow(&dir, target, name)?,
-                None => return Err(no_such(String::from_utf8_lossy(path).into_owned())),
+                None => return Err(no_such(absent)),
             };
             match next {
                 Node::Inode(inode) => dir = inode,
-                Node::Stub(_) => return Err(no_such(String::from_utf8_lossy(path).into_owned())),
+                Node::Stub(_) => return Err(no_such(absent)),
             }
         }
         if dir.objectid != ROOT_DIR_OBJECTID {
-            return Err(no_such(String::from_utf8_lossy(path).into_owned()));
+            return Err(no_such("that is a directory, and no subvolume"));
         }
         Ok(dir.root.objectid)
     }

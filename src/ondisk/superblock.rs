@@ -232,8 +232,9 @@ impl Superblock {
             .ok_or_else(|| Error::corrupt("superblock: fewer than 4096 bytes"))?;
         sb.as_mut_bytes().copy_from_slice(bytes);
         if sb.magic.get() != MAGIC {
-            return Err(Error::corrupt(
-                "superblock: no btrfs magic, this is no btrfs image",
+            // Of another kind, or empty, is not damaged.
+            return Err(Error::Unsupported(
+                "no btrfs magic in the superblock, so this is no btrfs image".into(),
             ));
         }
         let csum_type = CsumType::from_super(sb.csum_type.get())?;

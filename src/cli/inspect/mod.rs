@@ -69,13 +69,17 @@ fn address(text: &str) -> Result<u64, String> {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
     };
-    parsed.map_err(|why| why.to_string())
+    parsed.map_err(|_| {
+        "write a number, decimal or 0x…; `btrfuse inspect IMAGE tree root` shows addresses"
+            .to_owned()
+    })
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let at_image = |failure: Failure| failure.at(args.image.display());
-    let mut image = Image::open(&args.image).map_err(|error| at_image(error.into()))?;
+    let mut image =
+        Image::open(&args.image).map_err(|error| at_image(Failure::of_opening(error)))?;
     for path in &args.device {
         image
             .add(path)
@@ -351,6 +355,12 @@ fn show_content(block: &[u8], meaning: describe::Meaning, out: &mut Output) -> s
 /// One block: what each copy is worth, then the content as far as it can be told.
 fn show_block(image: &Image, at: Logical, out: &mut Output) -> Result<(), Stop> {
     let reader = open(image)?;
+    if !reader.is_mapped(at) {
+        return Err(Stop::Said(Failure::refused(format!(
+            "no chunk has the address {at}; `btrfuse inspect IMAGE tree chunk` lists the chunks, \
+             and without a word behind IMAGE the roots of trees are shown"
+        ))));
+    }
     let copies = reader.copies(at)?;
     for (number, (_, verdict)) in copies.iter().enumerate() {
         let verdict = match verdict {

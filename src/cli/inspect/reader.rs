@@ -259,6 +259,11 @@ impl Reader {
         Ok(())
     }
 
+    /// Whether the address lies in a chunk.
+    pub(super) fn is_mapped(&self, at: Logical) -> bool {
+        self.volume.chunks().chunk_at(at).is_some()
+    }
+
     /// Every copy of a block with its verdict; empty where it can't be read.
     pub(super) fn copies(&self, at: Logical) -> Result<Vec<(Vec<u8>, Result<()>)>> {
         let copies = self.places(at)?.copies.len();

@@ -283,7 +283,7 @@ fn subvolume_number(text: &str) -> Result<u64, Failure> {
     };
     parsed.map_err(|_| {
         Failure::usage(format!(
-            "-o subvolid={text}: write the subvolume's number, as `btrfs subvolume list` shows \
+            "-o subvolid={text}: write the subvolume's number, as `btrfuse subvolume list` shows \
              it; 5 is the top level"
         ))
     })

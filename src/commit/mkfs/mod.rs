@@ -137,17 +137,19 @@ pub fn judge_options(options: &MkfsOptions) -> Result<()> {
     let (node, sector) = (options.nodesize, options.sectorsize);
     if !sector.is_power_of_two() || !(4096..=65536).contains(&sector) {
         return refuse(format!(
-            "sector size {sector} is no power of two from 4096 to 65536"
+            "sector size {sector} is no power of two from 4096 to 65536: take 4K, 8K, 16K, 32K or 64K"
         ));
     }
     if !node.is_power_of_two() || !(4096..=65536).contains(&node) {
         return refuse(format!(
-            "node size {node} is no power of two from 4096 to 65536"
+            "node size {node} is no power of two from 4096 to 65536: take 4K, 8K, 16K, 32K or 64K"
         ));
     }
     if node < sector {
         return refuse(format!(
-            "node size {node} is smaller than the sector size {sector}"
+            "node size {node} is smaller than the sector size {sector}: give both, as in -s {kib}K \
+             -n {kib}K",
+            kib = sector / 1024
         ));
     }
     let label = &options.label;

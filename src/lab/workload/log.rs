@@ -43,8 +43,12 @@ pub fn read_spec(path: &Path) -> anyhow::Result<Spec> {
         File::open(path).with_context(|| format!("can't read the log {}", path.display()))?;
     let mut first = String::new();
     BufReader::new(file).read_line(&mut first)?;
-    serde_json::from_str(&first)
-        .with_context(|| format!("{} isn't a log of `btrfuse stress`", path.display()))
+    serde_json::from_str(&first).with_context(|| {
+        format!(
+            "{} isn't a log of `btrfuse stress`: name a file that its --log wrote",
+            path.display()
+        )
+    })
 }
 
 /// Reads the run and all lines. Only the last may be cut short, as by a crash.
