@@ -8,6 +8,7 @@ use btrfuse::commit::{OpenOptions, open};
 use btrfuse::fs::{Caller, Filesystem, MountOptions, NodeId, Who, WriteFlags};
 use btrfuse::ondisk::{CsumType, Key, RootItem, ids, kind};
 use btrfuse::volume::{BlockDevice, MemoryDevice, Volume};
+use btrfuse_test_support::check::is_about_shared_orphans;
 use btrfuse_test_support::{Image, Rng};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -80,18 +81,6 @@ fn state_of(device: Arc<MemoryDevice>, what: &str) -> (u64, [u8; 32], bool) {
         CsumType::Sha256.digest(&bytes),
         primary_is_whole,
     )
-}
-
-/// btrfs-progs 6.2 in original mode says of a snapshot that shares a leaf with ORPHAN_ITEMs that
-/// something is wrong, and not what; the kernel's own commit of a snapshot raises it too (unlink an
-/// open file, `btrfs subvolume snapshot`, and check a copy of the image). Lowmem mode doesn't.
-fn is_about_shared_orphans(found: &[String]) -> bool {
-    let named = |line: &&String| {
-        !(line.ends_with(" bytes used, error(s) found")
-            || *line == "ERROR: errors found in fs roots"
-            || line.starts_with("it ended with "))
-    };
-    !found.is_empty() && found.iter().find(named).is_none()
 }
 
 /// What raised the alarm is gone when the next mount has deleted what nobody uses, and with it all.
