@@ -187,7 +187,7 @@ fn a_daemon_killed_under_load_leaves_what_was_told() {
         let told: Vec<Vec<u64>> = std::thread::scope(|scope| {
             let mut workload = Command::new(btrfuse_binary());
             workload.arg("stress").arg(&load);
-            workload.args(["--ops", "100000", "--mix", "empty-leaves,snapshot=0"]);
+            workload.args(["--ops", "100000", "--mix", "empty-leaves"]);
             workload.args(["--seed", &format!("{}", 70 + round)]);
             scope.spawn(move || run_any(&mut workload, Duration::from_secs(120)));
             let folder = &folder;

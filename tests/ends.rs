@@ -1,9 +1,11 @@
 //! How a mount ends when more than one thread comes to its end.
 
+use btrfuse_test_support::btrfuse_mount::btrfuse_binary;
 use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, Rng, btrfs_check};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::Write;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 fn pid(mount: &BtrfuseMount) -> Pid {
@@ -50,5 +52,44 @@ fn a_session_that_ends_during_the_last_commit_waits_for_it() {
             found.len()
         );
         mount.unmount();
+    }
+}
+
+/// A daemon that is killed while it has the kernel forget a name stands in the kernel, waiting for the
+/// lock of the directory, which somebody has who waits for the daemon. Nothing ended that: the daemon
+/// wasn't gone, nor its connection, and everybody who used the mount waited for good.
+#[test]
+fn users_of_a_killed_daemon_do_not_wait_for_ever() {
+    const BUSY: &str = "while mkdir $0-$$ && rmdir $0-$$; do :; done 2>/dev/null";
+    const SUBVOLUMES: &str =
+        "while $0 subvolume create $1 && $0 subvolume delete $1; do :; done >/dev/null 2>&1";
+    let image = Image::mkfs_btrfs(300, &[]);
+    for round in 0..12 {
+        let mount = BtrfuseMount::read_write(image.path());
+        let place = |name: &str| mount.path().join(name);
+        let mut users: Vec<Child> = Vec::new();
+        for n in 0..4 {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", BUSY]).arg(place(&format!("dir-{n}")));
+            users.push(shell.spawn().expect("a shell"));
+        }
+        for n in 0..2 {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", SUBVOLUMES]).arg(btrfuse_binary());
+            shell.arg(place(&format!("subvolume-{round}-{n}")));
+            users.push(shell.spawn().expect("a shell"));
+        }
+        std::thread::sleep(Duration::from_millis(300 + 37 * round));
+        kill_process(pid(&mount), Signal::KILL).expect("our own child");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        for user in &mut users {
+            while user.try_wait().expect("our own child").is_none() {
+                assert!(Instant::now() < deadline, "round {round}: still waiting");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let (status, _) = mount.end();
+        assert!(!status.success(), "killed");
+        btrfs_check(image.path());
     }
 }

@@ -9,6 +9,7 @@ mod duration;
 mod ending;
 mod failure;
 mod generate;
+mod guardian;
 mod inspect;
 mod lab;
 mod logging;
@@ -54,6 +55,8 @@ enum Command {
     Subvolume(subvolume::Args),
     Sync(sync::Args),
     #[command(hide = true)]
+    Guardian(guardian::Args),
+    #[command(hide = true)]
     Mount8(mount8::MountArgs),
     #[command(hide = true)]
     Umount8(mount8::UmountArgs),
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::StressWorker(args) => stress::work(args),
         Command::Subvolume(args) => subvolume::run(args),
         Command::Sync(args) => sync::run(args),
+        Command::Guardian(args) => guardian::run(&args),
         Command::Mount8(args) => mount8::mount(args),
         Command::Umount8(args) => mount8::umount(args),
         Command::Generate(args) => generate::run(args),

@@ -5,6 +5,7 @@
 
 use super::daemon::{self, Side, Starter};
 use super::ending::{Ending, Open};
+use super::guardian::Guardian;
 use super::logging::{self, Target};
 use super::options::{self, Atime, Options};
 use super::{Exit, Failure, signals, signature, utab};
@@ -219,7 +220,16 @@ fn live(plan: Plan, mut starter: Starter) -> Result<(), Failure> {
         utab::remember(&plan.image, &plan.dir);
     }
     starter.ready();
+    let guardian = session.device().map(|device| Guardian::start(&device));
+    let guardian = guardian.and_then(|started| {
+        let why = started.as_ref().err().map(ToString::to_string);
+        if let Some(why) = why {
+            log::debug!("nobody ends the connection of a killed daemon: {why}");
+        }
+        started.ok()
+    });
     let served = session.serve();
+    drop(guardian);
     ending.leave_to_session();
     let outcome = ending.reach(served.map_err(|why| {
         format!("serving requests ended early ({why}); everything written before is committed")

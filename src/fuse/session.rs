@@ -67,6 +67,11 @@ pub struct Unmounter {
 }
 
 impl Session {
+    /// `major:minor` of the mount; `None` if it was gone at once.
+    pub fn device(&self) -> Option<String> {
+        Some(self.unmounter.mount?.device())
+    }
+
     /// Mounts. On an error nothing stays mounted; the text is a sentence.
     pub fn mount(adapter: Adapter, point: &Point) -> Result<Self, String> {
         let below = MountId::top_at(&point.dir).ok();
