@@ -9,6 +9,9 @@ pub mod race_point;
 #[cfg(all(feature = "race-lab", not(btrfuse_model)))]
 pub mod stepped;
 
+#[cfg(any(btrfuse_model, btrfuse_shuttle))]
+mod tally;
+
 #[cfg(not(any(btrfuse_model, btrfuse_shuttle)))]
 mod native;
 #[cfg(not(any(btrfuse_model, btrfuse_shuttle)))]

@@ -36,37 +36,12 @@ pub mod unmodelled {
 /// What the lab can take apart; here the scheduler does.
 pub mod stepped {
     pub use super::atomic::{AtomicU32, AtomicU64, Ordering};
+    pub use crate::sync::tally::Tally;
 
     /// A lock without contents.
     pub type Lock = super::Mutex<()>;
     /// A held [`Lock`].
     pub type LockGuard<'a> = super::MutexGuard<'a, ()>;
-
-    /// A number for the judge, which is no part of what is explored.
-    #[derive(Debug)]
-    pub struct Tally(super::unmodelled::AtomicU32);
-
-    impl Tally {
-        /// Zero.
-        pub fn zero() -> Self {
-            Self(super::unmodelled::AtomicU32::new(0))
-        }
-
-        /// Counts one.
-        pub fn count(&self) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-
-        /// How many were counted.
-        pub fn get(&self) -> u32 {
-            self.0.load(Ordering::Relaxed)
-        }
-
-        /// Counts from zero again.
-        pub fn clear(&self) {
-            self.0.store(0, Ordering::Relaxed);
-        }
-    }
 }
 
 /// Threads that the scheduler runs.
