@@ -71,14 +71,23 @@ fn the_image_cannot_be_opened_before_the_last_commit_is_over() {
     passes(
         image.path(),
         r#"
+inode=$(stat -c %i "$IMAGE")
+# Without another process, which may take longer to start than a commit takes.
+says() { # file, pattern
+    local line
+    while read -r line; do
+        case $line in $2) return 0 ;; esac
+    done <"$1"
+    return 1
+}
 for way in "umount -i" "fusermount3 -u"; do
     code 0 "$BTRFUSE" mount --log log "$IMAGE" m
     mkdir m/d
     (cd m/d; for i in $(seq 5000); do echo $i >$i; done)
     head -c 50000000 /dev/urandom >m/big
     # The daemon hears of it a moment later than we do, and may be done before umount comes back.
-    until grep -q "LEASE.*:$(stat -c %i "$IMAGE") " /proc/locks; do
-        ! grep -q "unmounted" log || exit 1
+    until says /proc/locks "*LEASE*:$inode *"; do
+        ! says log "*unmounted*" || exit 1
     done &
     $way m
     wait $! || fail "$way: whoever opens the image isn't held back"
