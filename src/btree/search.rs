@@ -13,15 +13,19 @@ use crate::error::Result;
 use crate::extent_buffer::{EbRef, ReadGuard};
 use crate::ondisk::check::Expect;
 use crate::ondisk::key::Key;
-use crate::ondisk::tree_block::{self, leaf, node};
+use crate::ondisk::tree_block::{self, LEVELS_MAX, leaf, node};
 
 /// Siblings that are read ahead when a walk misses its next leaf.
 const READAHEAD_BLOCKS: usize = 16;
 
-/// What a descent has read from disk, kept alive until it comes by again.
+/// Blocks that a descent keeps alive at most: a path, and another when the tree has changed.
+const FETCHED_MAX: usize = 2 * LEVELS_MAX as usize;
+
+/// What a descent has read from disk, kept alive until it comes by again: all of it, as one level
+/// may push another out of a small cache.
 #[derive(Default)]
 pub(super) struct Fetched {
-    block: Option<EbRef>,
+    blocks: Vec<EbRef>,
     /// Reading without locks didn't help: read under the parent's lock.
     insist: bool,
 }
@@ -86,12 +90,10 @@ impl TreeContext {
     /// Reads a missing block with nothing locked. Errors wait: the pointer may have been changed
     /// by now, and the descent will see.
     pub(super) fn fetch(&self, expect: &Expect, fetched: &mut Fetched) {
-        let again = fetched
-            .block
-            .as_ref()
-            .is_some_and(|eb| eb.bytenr() == expect.at);
+        let blocks = &mut fetched.blocks;
+        let again = blocks.iter().any(|eb| eb.bytenr() == expect.at);
         match self.cache.read(expect) {
-            Ok(eb) if !again => fetched.block = Some(eb),
+            Ok(eb) if !again && blocks.len() < FETCHED_MAX => blocks.push(eb),
             _ => fetched.insist = true,
         }
     }

@@ -100,7 +100,7 @@ struct Plan {
 pub fn start(wish: Wish) -> Result<(), Failure> {
     let options = options::parse(&wish.options, wish.sloppy)?;
     let plan = plan(&wish, options)?;
-    arm_delays(&plan.options)?;
+    arm_lab(&plan.options)?;
     let log = match &wish.log {
         Some(path) => {
             logging::open_log(path)?;
@@ -356,9 +356,9 @@ fn protocol(options: &Options) -> Result<Kind, Failure> {
     }
 }
 
-/// Arms the delay points that a lab build was told.
+/// Arms what a lab build was told.
 #[cfg(feature = "race-lab")]
-fn arm_delays(options: &Options) -> Result<(), Failure> {
+fn arm_lab(options: &Options) -> Result<(), Failure> {
     use crate::sync::race_point::{Delay, install_delays};
     let delays: Result<Vec<Delay>, Failure> = options
         .delays
@@ -372,11 +372,17 @@ fn arm_delays(options: &Options) -> Result<(), Failure> {
     if !delays.is_empty() {
         install_delays(&delays);
     }
+    if options.ahead_freed {
+        crate::extent_buffer::follow_freed();
+    }
+    if options.reclaim_always {
+        crate::extent_buffer::press();
+    }
     Ok(())
 }
 
 #[cfg(not(feature = "race-lab"))]
-fn arm_delays(_options: &Options) -> Result<(), Failure> {
+fn arm_lab(_options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 use super::backing::{Backing, VolumeBacking};
 use super::buffer::EbRef;
 use super::eviction::Eviction;
-use super::flags::{ACCESSED, DIRTY, IN_TREE, TREE_REF, UNDER_IO};
+use super::flags::{ACCESSED, DIRTY, IN_TREE, STALE, TREE_REF, UNDER_IO};
 use super::index::{Index, Occupant, SlotId};
 use super::protocol::{Kind, LookupPath, Protocol};
 use super::readahead::Readahead;
@@ -70,7 +70,7 @@ pub struct Inner {
     on_violation: RwLock<Vec<Hook<Violation>>>,
     warm: Mutex<Vec<&'static Slot>>,
     quarantine: Mutex<Vec<&'static Slot>>,
-    me: Weak<Inner>,
+    pub(super) me: Weak<Inner>,
 }
 
 type Hook<T> = Arc<dyn Fn(&T) + Send + Sync>;
@@ -357,9 +357,13 @@ impl Inner {
         let mut warm = self.warm.lock();
         if warm.len() < WARM_SLOTS_MAX {
             warm.push(slot);
+            drop(warm);
         } else {
             drop(warm);
             slots::give_back(slot);
+        }
+        if flags.0 & STALE != 0 {
+            self.stale_is_gone(Logical(bytenr));
         }
     }
 

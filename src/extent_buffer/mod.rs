@@ -45,6 +45,10 @@ pub use cache::{Cache, CacheConfig};
 #[cfg(not(btrfuse_model))]
 pub use guards::{ReadGuard, WriteGuard};
 pub use protocol::Kind;
+#[cfg(all(feature = "race-lab", not(btrfuse_model)))]
+pub use readahead::follow_freed;
+#[cfg(all(feature = "race-lab", not(btrfuse_model)))]
+pub use reclaim::press;
 #[cfg(not(btrfuse_model))]
 pub use violation::{Broken, Violation};
 

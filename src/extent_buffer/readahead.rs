@@ -6,8 +6,13 @@
 
 use super::cache::{Cache, Inner};
 use crate::ondisk::check::Expect;
+#[cfg(feature = "race-lab")]
+use crate::sync::atomic::Ordering;
 use crate::sync::thread::{self, JoinHandle};
+#[cfg(feature = "race-lab")]
+use crate::sync::unmodelled::AtomicBool;
 use crate::sync::{Arc, Condvar, Mutex, Weak};
+use crate::units::Logical;
 
 const QUEUE_MAX: usize = 256;
 const THREADS: usize = 2;
@@ -50,6 +55,34 @@ impl Cache {
     }
 }
 
+/// Set by [`follow_freed`].
+#[cfg(feature = "race-lab")]
+static FOLLOWS_FREED: AtomicBool = AtomicBool::new(false);
+
+/// From now on readers ahead also follow a pointer to every block that goes when it was freed, as if
+/// somebody had found it on a node just before: the readers of 2020, who met reclaim and a new block
+/// at that address (scenario C). For the whole process.
+#[cfg(feature = "race-lab")]
+pub fn follow_freed() {
+    // Relaxed: a switch, nothing is published with it.
+    FOLLOWS_FREED.store(true, Ordering::Relaxed);
+}
+
+impl Inner {
+    /// The buffer of a freed block, which was at `at`, has just gone.
+    #[cfg(feature = "race-lab")]
+    pub(super) fn stale_is_gone(&self, at: Logical) {
+        // Relaxed: as above.
+        if FOLLOWS_FREED.load(Ordering::Relaxed) {
+            self.readahead.push(vec![Expect::at(at)], self.me.clone());
+        }
+    }
+
+    #[cfg(not(feature = "race-lab"))]
+    #[inline(always)]
+    pub(super) fn stale_is_gone(&self, _at: Logical) {}
+}
+
 impl Readahead {
     fn push(&self, wanted: Vec<Expect>, cache: Weak<Inner>) {
         let mut queue = self.shared.queue.lock();
@@ -76,7 +109,9 @@ impl Readahead {
 
     fn close(&self) {
         self.shared.close();
-        for thread in self.threads.lock().drain(..) {
+        // A reader that frees a block may come for this lock, so it isn't held while we wait.
+        let threads: Vec<_> = self.threads.lock().drain(..).collect();
+        for thread in threads {
             // A reader that panicked has said so; and the last handle on a cache may be dropped
             // by a reader itself, which can't wait for its own end.
             if thread.thread().id() != thread::current().id() {

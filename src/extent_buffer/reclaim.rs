@@ -11,9 +11,35 @@ use super::index::SlotId;
 use super::protocol::{Protocol, Put};
 use super::slots;
 use crate::sync::atomic::Ordering;
+#[cfg(feature = "race-lab")]
+use crate::sync::unmodelled::AtomicBool;
 
 /// Buffers that one insert looks at, at most, when the cache is over its bound.
 const TRIES_MAX: usize = 32;
+
+/// Set by [`press`].
+#[cfg(feature = "race-lab")]
+static PRESSED: AtomicBool = AtomicBool::new(false);
+
+/// From now on every insert reclaims as if the cache were far over its bound, as under memory
+/// pressure that doesn't end. For the whole process.
+#[cfg(feature = "race-lab")]
+pub fn press() {
+    // Relaxed: a switch, nothing is published with it.
+    PRESSED.store(true, Ordering::Relaxed);
+}
+
+#[cfg(feature = "race-lab")]
+fn is_pressed() -> bool {
+    // Relaxed: as above.
+    PRESSED.load(Ordering::Relaxed)
+}
+
+#[cfg(not(feature = "race-lab"))]
+#[inline(always)]
+fn is_pressed() -> bool {
+    false
+}
 
 impl Cache {
     /// Frees idle clean buffers until the cache holds `bytes` or nothing more can go.
@@ -30,8 +56,12 @@ impl Inner {
     /// Frees a few buffers when there are too many.
     pub(super) fn reclaim_over_bound(&self) {
         let mut tries = TRIES_MAX;
+        let slots_max = match is_pressed() {
+            true => 0,
+            false => self.slots_max,
+        };
         // Relaxed: one too many or too few does no harm.
-        while self.live.load(Ordering::Relaxed) > self.slots_max && tries > 0 {
+        while self.live.load(Ordering::Relaxed) > slots_max && tries > 0 {
             self.reclaim_one(&mut tries);
         }
     }

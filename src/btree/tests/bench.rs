@@ -30,8 +30,13 @@ pub struct Disk {
     pub violations: AtomicU64,
     /// While not 0, every so manieth read fails.
     pub fail_reads: AtomicU64,
+    /// Called for each read.
+    pub on_read: Mutex<Option<OnRead>>,
     reads: AtomicU64,
 }
+
+/// See [`Disk::on_read`].
+pub type OnRead = Arc<dyn Fn() + Send + Sync>;
 
 struct OnDisk {
     disk: Arc<Disk>,
@@ -56,6 +61,10 @@ impl Backing for OnDisk {
         let fail_reads = self.disk.fail_reads.load(Ordering::Relaxed);
         if fail_reads != 0 && nth.is_multiple_of(fail_reads) {
             return Err(Error::NoGoodCopy(format!("read {nth}")));
+        }
+        let on_read = self.disk.on_read.lock().clone();
+        if let Some(on_read) = on_read {
+            on_read();
         }
         let blocks = self.disk.blocks.lock();
         let bytes = blocks

@@ -5,6 +5,7 @@ mod bench;
 mod concurrent;
 mod contents;
 mod failing;
+mod pressed;
 mod sharing;
 mod speed;
 mod waiting;

@@ -16,6 +16,7 @@ use crate::lab::report::{Report, matrix, page, text};
 use crate::lab::workload::conductor::Order;
 use crate::lab::workload::mix::Mix;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::race_point::Point;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -157,13 +158,17 @@ impl Go<'_> {
         Ok(plan)
     }
 
-    fn mounts(&self, point: Option<&'static str>) -> Result<Live, Failure> {
+    fn mounts(&self, point: Option<Point>) -> Result<Live, Failure> {
         let mut plan = self.plan()?;
         plan.delays = point
-            .map(|name| format!("{name}:{WIDENED_US}"))
+            .map(|point| format!("{point}:{WIDENED_US}"))
             .into_iter()
             .collect();
-        let words = point.unwrap_or("no point");
+        plan.options = matrix::meetings(point)
+            .iter()
+            .map(|option| (*option).to_owned())
+            .collect();
+        let words = point.map_or("no point", Point::name);
         let report = campaign::run(&plan, &mut |news| {
             if let News::Working { subject, seed, .. } = news {
                 let name = &subject.name;
@@ -205,16 +210,16 @@ impl Go<'_> {
         })
     }
 
-    /// What runs on mounts widen: every point that has a scenario, or only that of the reported
-    /// race; and nothing.
-    fn points(&self) -> Vec<Option<&'static str>> {
+    /// What runs on mounts widen: every point that has a scenario, or only those of the reported race
+    /// and of reclaim; and nothing.
+    fn points(&self) -> Vec<Option<Point>> {
         let mut points: Vec<_> = Play::all()
             .filter_map(|play| matrix::widened(play).ok())
-            .map(|point| Some(point.name()))
+            .map(Some)
             .collect();
         points.dedup();
         if self.args.quick {
-            points.truncate(1);
+            points.retain(|point| matches!(point, Some(Point::DropTested | Point::ReclaimTested)));
         }
         points.push(None);
         points

@@ -74,6 +74,10 @@ pub struct Options {
     pub protocol: Option<String>,
     /// `delay=POINT:µs`: armed delay points (race-lab builds).
     pub delays: Vec<String>,
+    /// `ahead=freed`: readers ahead follow pointers to freed blocks, too (race-lab builds).
+    pub ahead_freed: bool,
+    /// `reclaim=always`: idle tree blocks don't stay in the cache (race-lab builds).
+    pub reclaim_always: bool,
     /// `nofail`: mount(8) doesn't mind an absent image.
     pub nofail: bool,
     /// What the kernel keeps.
@@ -145,7 +149,9 @@ impl Options {
             "nofail" => self.nofail = true,
             "fuseblk" => self.plain_fuse = false,
             "nofuseblk" => self.plain_fuse = true,
-            "protocol" | "delay" => self.take_lab(name, needed(name, value)?)?,
+            "protocol" | "delay" | "ahead" | "reclaim" => {
+                self.take_lab(name, needed(name, value)?)?
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -163,6 +169,13 @@ impl Options {
         }
         match name {
             "protocol" => self.protocol = Some(value.to_owned()),
+            "ahead" if value == "freed" => self.ahead_freed = true,
+            "reclaim" if value == "always" => self.reclaim_always = true,
+            "ahead" | "reclaim" => {
+                return Err(Failure::usage(format!(
+                    "-o {name}={value}: there are ahead=freed and reclaim=always"
+                )));
+            }
             _ => self.delays.push(value.to_owned()),
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The mount options for the manual page and `--help`.
 
 /// btrfuse's own options, and those of the kernel's btrfs that mean the same here.
-pub const OWN: [(&str, &str); 13] = [
+pub const OWN: [(&str, &str); 14] = [
     ("ro, rw", "write nothing at all, or write (the default)"),
     (
         "commit=N",
@@ -50,6 +50,10 @@ pub const OWN: [(&str, &str); 13] = [
     (
         "protocol=P, delay=POINT:MICROSECONDS",
         "lifetime rules and delay points, in builds with race-lab",
+    ),
+    (
+        "ahead=freed, reclaim=always",
+        "readers ahead follow pointers to freed blocks, nothing idle is kept, in builds with race-lab",
     ),
 ];
 

@@ -94,7 +94,7 @@ fn every_option_of_the_table_is_understood_and_documented() {
             "commit" | "subvolid" | "threads" => "=7",
             "metadata_cache" => "=2M",
             "subvol" => "=a",
-            "protocol" | "delay" => continue,
+            "protocol" | "delay" | "ahead" | "reclaim" => continue,
             _ => "",
         };
         one(&format!("ro,{name}{value}")).unwrap_or_else(|failure| panic!("{name}: {failure}"));
@@ -155,10 +155,27 @@ fn user_mounts_bring_their_restrictions() {
 #[test]
 #[cfg(not(feature = "protocols"))]
 fn lab_options_name_the_build_that_has_them() {
-    assert!(
-        one("protocol=unfixed")
-            .unwrap_err()
-            .sentence
-            .contains("race-lab")
-    );
+    for option in [
+        "protocol=unfixed",
+        "delay=drop-tested:50",
+        "ahead=freed",
+        "reclaim=always",
+    ] {
+        let sentence = one(option).unwrap_err().sentence;
+        assert!(sentence.contains("race-lab"), "{sentence}");
+    }
+}
+
+#[test]
+#[cfg(feature = "race-lab")]
+fn what_arranges_meetings_has_one_value_each() {
+    let options = one("ahead=freed,reclaim=always").unwrap();
+    assert!(options.ahead_freed && options.reclaim_always);
+    for other in ["ahead=all", "reclaim=often"] {
+        let sentence = one(other).unwrap_err().sentence;
+        assert!(
+            sentence.contains("ahead=freed and reclaim=always"),
+            "{sentence}"
+        );
+    }
 }

@@ -58,31 +58,13 @@ impl Judgement {
 
 /// `btrfs check`, with data checksums.
 pub fn check(image: &Path, judgement: &mut Judgement) {
-    let output = Command::new("btrfs")
-        .args(["check", "--check-data-csum"])
-        .arg(image)
-        .output();
-    let output = match output {
-        Ok(output) => output,
+    match super::check::check(image) {
+        Ok(found) => judgement.damage = found,
         Err(error) => {
             let words = format!("btrfs check: {error} (it is in the package btrfs-progs)");
-            return judgement.not_asked.push(words);
+            judgement.not_asked.push(words);
         }
-    };
-    if output.status.success() {
-        return;
     }
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    let complaint = |line: &&str| !line.starts_with('[') && !line.trim().is_empty();
-    judgement.damage = words
-        .lines()
-        .filter(complaint)
-        .take(20)
-        .map(str::to_owned)
-        .collect();
-    judgement
-        .damage
-        .push(format!("btrfs check ended with {}", output.status));
 }
 
 /// Mounts the image read-only, by the kernel or by `fallback`, and compares.

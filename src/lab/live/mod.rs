@@ -4,10 +4,12 @@
 //! * [`mount`]: a daemon in a process of its own, and its log.
 //! * [`run`]: one image from mkfs to the judges.
 //! * [`judges`]: `btrfs check`, the kernel, and the workload's memory of what was written.
+//! * [`check`]: `btrfs check`, and what of it is a false alarm.
 //! * [`campaign`]: the same seeds for all, interleaved, until time or patience is over.
 //! * [`report`]: sums, medians, survival curves.
 
 pub mod campaign;
+mod check;
 pub mod judges;
 pub mod mount;
 pub mod plan;

@@ -6,6 +6,7 @@ use crate::extent_buffer::Kind;
 use crate::lab::cost::Costs;
 use crate::lab::cost::lookups::Shape;
 use crate::lab::explore::Counts;
+use crate::sync::race_point::Point;
 use serde::Serialize;
 
 /// A doubt and what becomes of it.
@@ -218,7 +219,8 @@ fn unseen(evidence: &Evidence) -> Doubt {
     let mut doubt = Doubt::new(
         "What nobody in the thread saw: other ways into the same window.",
         "The fix of 2015 against reclaim (C), against a lookup that ends in an insert's collision \
-         (H), against a read that nobody waits for (J), and under memory models in which an atomic \
+         (H), against a read that nobody waits for (J), on mounts where readers follow pointers to freed blocks \
+         while reclaim takes all that is idle, and under memory models in which an atomic \
          write is no full barrier.",
     );
     let names = [
@@ -232,6 +234,16 @@ fn unseen(evidence: &Evidence) -> Doubt {
         doubt.number(format!("{label}, {name}"), of_all(counts));
         if counts.failing > 0 {
             lost.push(name);
+        }
+    }
+    if let Some(live) = evidence.live_at(Point::ReclaimTested) {
+        for kind in [Kind::Handshake, Kind::Owned] {
+            if let Some(row) = live.rows.iter().find(|row| row.subject == kind.name()) {
+                doubt.number(
+                    format!("C on mounts, {}", kind.name()),
+                    format!("{} of {} runs broken", row.violations, row.runs),
+                );
+            }
         }
     }
     let weak = evidence.model.as_ref().map(|model| {

@@ -72,6 +72,8 @@ pub struct Live {
 pub struct LivePlan {
     /// `POINT:µs`, where threads slept.
     pub delays: Vec<String>,
+    /// Mount options beside those.
+    pub options: Vec<String>,
     /// How many processes worked on a mount.
     pub processes: u64,
     /// The bound of the tree block cache.
@@ -86,6 +88,7 @@ impl Live {
         Self {
             plan: LivePlan {
                 delays: report.plan.delays.clone(),
+                options: report.plan.options.clone(),
                 processes: report.plan.processes,
                 cache_bytes: report.plan.cache_bytes,
                 nodesize: report.plan.nodesize,
@@ -107,8 +110,12 @@ impl Live {
             [] => "without delay points".to_owned(),
             delays => format!("threads sleep at {} µs", delays.join(", ")),
         };
+        let options = match plan.options.as_slice() {
+            [] => String::new(),
+            options => format!(" -o {};", options.join(",")),
+        };
         format!(
-            "{delays}; {} processes, {} KiB nodes, {} KiB of cache",
+            "{delays};{options} {} processes, {} KiB nodes, {} KiB of cache",
             plan.processes,
             plan.nodesize / 1024,
             plan.cache_bytes / 1024
@@ -154,6 +161,11 @@ impl Evidence {
             self.raced.push(Cell { play, kind, found });
         }
         install_delays(&delays(0));
+    }
+
+    /// The comparison on mounts with this window widened.
+    pub fn live_at(&self, point: Point) -> Option<&Live> {
+        self.live.iter().find(|live| live.widens(point))
     }
 
     /// What exploring found.

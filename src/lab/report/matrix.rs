@@ -339,12 +339,21 @@ pub fn widened(play: Play) -> Result<Point, &'static str> {
     }
 }
 
+/// Mount options without which nobody comes to a window. Reclaim meets a new block only where somebody
+/// has just read what was freed there, and hardly ever comes for a buffer so young.
+pub fn meetings(point: Option<Point>) -> &'static [&'static str] {
+    match point {
+        Some(Point::ReclaimTested) => &["ahead=freed", "reclaim=always"],
+        _ => &[],
+    }
+}
+
 fn live(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
     let point = match widened(play) {
         Ok(point) => point,
         Err(why) => return Cell::silent(State::NotApplicable, why),
     };
-    let run = evidence.live.iter().find(|live| live.widens(point));
+    let run = evidence.live_at(point);
     let row = run.and_then(|run| {
         let mut rows = run.rows.iter();
         rows.find(|row| row.subject == kind.name() && row.runs > 0)

@@ -128,6 +128,7 @@ fn a_mutant_that_survives_and_a_mount_that_breaks_are_surprises_too() {
     evidence.live.push(Live {
         plan: LivePlan {
             delays: Vec::new(),
+            options: Vec::new(),
             processes: 8,
             cache_bytes: 1 << 20,
             nodesize: 4096,

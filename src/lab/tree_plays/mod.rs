@@ -6,29 +6,28 @@
 //! leaves and free them, walks, commits, early write-out, reclaim. What is judged at the end is what a
 //! user would ask: no rule of a buffer's life was broken, the trees are whole, what was written is
 //! there, and is there again after a commit and a mount of what is on the device.
-//! Owns: the plays and their verdicts. Never: a sleep, a clock, a random number; an execution is
+//! What the threads do is in [`roles`]. Owns: the plays and their verdicts. Never: a sleep, a clock, a random number; an execution is
 //! decided by its schedule alone.
 
-use super::stage::{self, INODE_STEP, Stage, open_memory};
+mod roles;
+mod snapshot;
+
+use super::stage::{self, Stage, open_memory};
 use crate::btree::{Root, TreeContext};
 use crate::error::{Error, Result};
 use crate::extent_buffer::Kind;
-use crate::ondisk::check::Expect;
-use crate::ondisk::ids::{FIRST_FREE_OBJECTID, FS_TREE_OBJECTID};
-use crate::ondisk::key::{Key, kind};
+use crate::ondisk::ids::FS_TREE_OBJECTID;
+use crate::ondisk::key::Key;
 use crate::sync::{Arc, Scheduler, explore, thread, unmodelled};
 use crate::volume::MemoryDevice;
+use roles::{
+    churn, commit, empty_leaf, hold_path, lock_both, nothing_more, reclaim, split_leaf, walk,
+    write, write_early, written,
+};
+use snapshot::Snapshots;
 
 /// Leaves enough that a merge doesn't reach from one role's to another's.
 const INODES: u64 = 400;
-/// An item kind without a meaning, which the checker lets pass.
-const ITEM: u8 = 253;
-/// So long that a few fill a leaf.
-const ITEM_BYTES: usize = 700;
-/// Two or three leaves of them.
-const ITEMS: u64 = 12;
-/// Inodes that a walk looks at: those around a writer's items.
-const WALKED: u64 = 40;
 
 /// Operations that meet, and what must come of it.
 pub struct TreePlay {
@@ -56,6 +55,7 @@ pub struct Role {
 /// Where a play happens.
 struct Scene {
     stage: Stage,
+    snapshots: Arc<Snapshots>,
 }
 
 /// All of them.
@@ -177,6 +177,30 @@ pub const ALL: &[TreePlay] = &[
         loses: &[],
         planted: true,
     },
+    TreePlay {
+        label: "T7",
+        title: "a snapshot begins at a commit beside two writers, who go on in shared leaves",
+        roles: &[
+            Role {
+                name: "writer 1",
+                run: |scene| write(scene, 1),
+            },
+            Role {
+                name: "writer 2",
+                run: |scene| churn(scene, 2),
+            },
+            Role {
+                name: "snapshot",
+                run: |scene| scene.snapshots.take(&scene.stage),
+            },
+        ],
+        holds: |scene| {
+            written(scene, 1)?;
+            scene.snapshots.hold_what_was_there(&scene.stage)
+        },
+        loses: &[],
+        planted: false,
+    },
 ];
 
 impl TreePlay {
@@ -207,7 +231,8 @@ impl TreePlay {
         let seen = broken.clone();
         let cache = stage.ctx().cache.clone();
         cache.on_violation(move |violation| seen.lock().push(violation.sentence()));
-        let scene = Arc::new(Scene { stage });
+        let snapshots = Snapshots::of(&stage);
+        let scene = Arc::new(Scene { stage, snapshots });
         let play = |role: &'static Role| {
             let scene = scene.clone();
             thread::spawn(move || (role.run)(&scene))
@@ -243,6 +268,7 @@ impl TreePlay {
         let again = open_memory(Arc::new(device.clone()), stage.ctx().cache.protocol())?;
         let root = again.ctx.roots.get(&again.ctx, FS_TREE_OBJECTID)?;
         let after = items(&again.ctx, &root)?;
+        scene.snapshots.compare(&again.ctx)?;
         again.ctx.cache.close_readahead();
         match before == after {
             true => Ok(()),
@@ -274,142 +300,4 @@ fn items(ctx: &TreeContext, root: &Root) -> Result<Vec<(Key, Vec<u8>)>> {
         cursor.next()?;
     }
     Ok(all)
-}
-
-/// The `n`th item of a writer: between two inodes, so that it has leaves of its own.
-fn key(writer: u64, n: u64) -> Key {
-    let inode = FIRST_FREE_OBJECTID + INODES / 4 * writer * INODE_STEP;
-    Key::new(inode + n, ITEM, 0)
-}
-
-fn contents(writer: u64, n: u64) -> Vec<u8> {
-    vec![(writer * 16 + n) as u8; ITEM_BYTES]
-}
-
-fn nothing_more(_: &Scene) -> Result<()> {
-    Ok(())
-}
-
-/// Comes by the leaf on its path, and lets it go at last.
-fn hold_path(scene: &Scene) -> Result<()> {
-    let stage = &scene.stage;
-    drop(stage.ctx().search(&stage.root, &stage.victim.first)?);
-    Ok(())
-}
-
-/// Deletes everything in a leaf, which frees it.
-fn empty_leaf(scene: &Scene) -> Result<()> {
-    let stage = &scene.stage;
-    let trans = stage.ctx().transactions.join()?;
-    let range = stage.victim.first..=stage.victim.last;
-    stage.ctx().delete_range(&trans, &stage.root, range)?;
-    Ok(())
-}
-
-/// Inserts into a full leaf, which splits, and is given an address.
-fn split_leaf(scene: &Scene) -> Result<()> {
-    scene.stage.insert_splitter()
-}
-
-/// Fills leaves and empties them, twice.
-fn churn(scene: &Scene, writer: u64) -> Result<()> {
-    let stage = &scene.stage;
-    for _ in 0..2 {
-        let trans = stage.ctx().transactions.join()?;
-        for n in 1..=ITEMS {
-            let data = contents(writer, n);
-            stage
-                .ctx()
-                .insert(&trans, &stage.root, &key(writer, n), &data)?;
-        }
-        let range = key(writer, 1)..=key(writer, ITEMS);
-        let gone = stage.ctx().delete_range(&trans, &stage.root, range)?;
-        if gone != ITEMS {
-            return Err(Error::corrupt(format!(
-                "{gone} of {ITEMS} items were there"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Inserts, each item in a transaction that may be another.
-fn write(scene: &Scene, writer: u64) -> Result<()> {
-    let stage = &scene.stage;
-    for n in 1..=ITEMS {
-        let trans = stage.ctx().transactions.join()?;
-        let data = contents(writer, n);
-        stage
-            .ctx()
-            .insert(&trans, &stage.root, &key(writer, n), &data)?;
-    }
-    Ok(())
-}
-
-/// What [`write`] wrote is there.
-fn written(scene: &Scene, writer: u64) -> Result<()> {
-    let stage = &scene.stage;
-    for n in 1..=ITEMS {
-        let found = stage.ctx().get(&stage.root, &key(writer, n))?;
-        if found != Some(contents(writer, n)) {
-            let words = format!("item {n} of writer {writer} isn't as it was written");
-            return Err(Error::corrupt(words));
-        }
-    }
-    Ok(())
-}
-
-fn commit(scene: &Scene) -> Result<()> {
-    scene.stage.engine.committer.commit()
-}
-
-/// Sees each inode that was there from the start once, in order, whatever comes and goes between.
-fn walk(scene: &Scene) -> Result<()> {
-    let stage = &scene.stage;
-    let first = Key::new(key(1, 0).objectid, kind::INODE_ITEM, 0);
-    let mut cursor = stage.ctx().search(&stage.root, &first)?;
-    let (mut seen, mut last) = (0, None);
-    while let Some(at) = cursor.key() {
-        if last >= Some(at) {
-            return Err(Error::corrupt(format!("{at} comes after {last:?}")));
-        }
-        last = Some(at);
-        let lasting = at.kind == kind::INODE_ITEM && (at.objectid - 256).is_multiple_of(INODE_STEP);
-        seen += u64::from(lasting);
-        if seen == WALKED {
-            return Ok(());
-        }
-        if lasting && at.objectid != first.objectid + (seen - 1) * INODE_STEP {
-            return Err(Error::corrupt(format!(
-                "inode {} is out of turn",
-                at.objectid
-            )));
-        }
-        cursor.next()?;
-    }
-    Err(Error::corrupt(format!(
-        "only {seen} of {WALKED} inodes were seen"
-    )))
-}
-
-fn write_early(scene: &Scene) -> Result<()> {
-    scene.stage.engine.committer.write_early()
-}
-
-fn reclaim(scene: &Scene) -> Result<()> {
-    scene.stage.ctx().cache.shrink_to(0);
-    Ok(())
-}
-
-/// The root and a leaf, locked for writing in one order or the other.
-fn lock_both(scene: &Scene, downwards: bool) -> Result<()> {
-    let stage = &scene.stage;
-    let cache = &stage.ctx().cache;
-    let top = cache.read(&Expect::at(stage.root.node().bytenr))?;
-    let leaf = cache.read(&Expect::at(stage.victim.bytenr))?;
-    let (first, second) = if downwards { (top, leaf) } else { (leaf, top) };
-    let first = first.into_write();
-    drop(second.into_write());
-    drop(first);
-    Ok(())
 }
