@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::cache;
+use super::events::Event;
 use super::flags::{DIRTY, Flags, STALE, UPTODATE, WRITEBACK};
 use super::guards::{ReadGuard, WriteGuard};
 use super::lifetime::Lifetime;
@@ -194,6 +195,7 @@ impl Clone for EbRef {
     #[inline]
     fn clone(&self) -> Self {
         self.slot.rules().get(&self.slot.life);
+        self.slot.life.note(Event::Got);
         Self { slot: self.slot }
     }
 }

@@ -28,7 +28,7 @@ macro_rules! events {
 
             /// Whether it happens in every lookup or drop.
             pub const fn is_hot(self) -> bool {
-                matches!(self, Self::Found | Self::TreeRefThere | Self::Dropped)
+                matches!(self, Self::Found | Self::Got | Self::TreeRefThere | Self::Dropped)
             }
         }
     };
@@ -39,6 +39,8 @@ events! {
     Begin = "inserter: new buffer",
     /// A lookup counted itself.
     Found = "finder: counted itself",
+    /// A holder became two.
+    Got = "holder: counted once more",
     /// A lookup waited for `refs_lock`.
     Waited = "finder: saw STALE, took and released refs_lock",
     /// The tree ref was checked without the lock.
@@ -104,14 +106,17 @@ impl fmt::Display for Noted {
 
 pub use ring::Events;
 
-/// Who holds the buffer by what the ring still knows: threads that found or made it more often than
-/// they dropped it. Only lab builds note enough for that.
+/// Who holds the buffer by what the ring still knows: threads that found, made or took it more often
+/// than they dropped it. Only lab builds note enough for that; others name nobody.
 pub fn holders(events: &[Noted]) -> Vec<String> {
+    if !cfg!(feature = "race-lab") {
+        return Vec::new();
+    }
     let mut counts = std::collections::BTreeMap::new();
     for noted in events {
         let count: &mut i32 = counts.entry(noted.thread).or_default();
         match noted.event {
-            Event::Begin | Event::Found => *count += 1,
+            Event::Begin | Event::Found | Event::Got => *count += 1,
             Event::Dropped => *count -= 1,
             _ => {}
         }

@@ -360,7 +360,10 @@ impl Lifetime {
         } else {
             let seen = self.seen();
             self.events.note(_event, seen.refs, seen.flags);
-            race_step(_event.words(), || self.seen());
+            // No role's step: who has a count hands on another.
+            if _event != Event::Got {
+                race_step(_event.words(), || self.seen());
+            }
         }
     }
 

@@ -99,7 +99,8 @@ impl fmt::Display for Violation {
         write!(f, "  last count dropped by thread {:?}", self.thread)?;
         let others = holders(&self.events);
         if !others.is_empty() {
-            write!(f, "; counted by {}", others.join(", "))?;
+            let others = others.join(", ");
+            write!(f, "; counted by {others}, as far as these events tell")?;
         }
         write!(f, "; last events on the buffer, oldest first:")?;
         if !cfg!(feature = "race-lab") {

@@ -21,8 +21,8 @@ use crate::ondisk::key::Key;
 use crate::sync::{Arc, Scheduler, explore, thread, unmodelled};
 use crate::volume::MemoryDevice;
 use roles::{
-    churn, commit, empty_leaf, hold_path, lock_both, nothing_more, reclaim, split_leaf, walk,
-    write, write_early, written,
+    churn, commit, empty_leaf, forget_dirty, hold_path, lock_both, nothing_more, reclaim,
+    split_leaf, walk, write, write_early, written,
 };
 use snapshot::Snapshots;
 
@@ -200,6 +200,43 @@ pub const ALL: &[TreePlay] = &[
         },
         loses: &[],
         planted: false,
+    },
+    TreePlay {
+        label: "T8",
+        title: "planted: a block that a writer changed isn't written by the commit",
+        roles: &[
+            Role {
+                name: "writer",
+                run: |scene| write(scene, 1),
+            },
+            Role {
+                name: "forgetter",
+                run: forget_dirty,
+            },
+        ],
+        holds: |scene| written(scene, 1),
+        loses: &[],
+        planted: true,
+    },
+    TreePlay {
+        label: "T9",
+        title: "planted: somebody writes to the snapshot",
+        roles: &[
+            Role {
+                name: "snapshot",
+                run: |scene| {
+                    scene.snapshots.take(&scene.stage)?;
+                    scene.snapshots.change(&scene.stage)
+                },
+            },
+            Role {
+                name: "writer",
+                run: |scene| write(scene, 1),
+            },
+        ],
+        holds: |scene| scene.snapshots.hold_what_was_there(&scene.stage),
+        loses: &[],
+        planted: true,
     },
 ];
 

@@ -153,3 +153,11 @@ pub(super) fn lock_both(scene: &Scene, downwards: bool) -> Result<()> {
     drop(first);
     Ok(())
 }
+
+/// Planted: what a commit is to write loses one block, the leaf that everybody knows.
+pub(super) fn forget_dirty(scene: &Scene) -> Result<()> {
+    let stage = &scene.stage;
+    let running = stage.ctx().transactions.running();
+    running.dirty_blocks.remove(stage.victim.bytenr);
+    Ok(())
+}

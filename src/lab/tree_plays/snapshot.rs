@@ -23,7 +23,12 @@ pub(super) struct Snapshots {
 #[derive(Default)]
 struct State {
     wanted: bool,
-    made: Option<Arc<Root>>,
+    made: Option<Made>,
+}
+
+struct Made {
+    root: Arc<Root>,
+    /// All that it held when it was made, while nobody could change anything.
     held: Vec<(Key, Vec<u8>)>,
 }
 
@@ -46,34 +51,50 @@ impl Snapshots {
         stage.engine.committer.commit()
     }
 
-    /// It is whole, and holds the first of what a writer inserted in order, and nothing from later.
-    pub(super) fn hold_what_was_there(&self, stage: &Stage) -> Result<()> {
-        let made = self.state.lock().made.clone();
+    /// Planted: somebody takes it for its source, and writes to it.
+    pub(super) fn change(&self, stage: &Stage) -> Result<()> {
+        let made = self
+            .state
+            .lock()
+            .made
+            .as_ref()
+            .map(|made| made.root.clone());
         let made = made.ok_or_else(|| Error::corrupt("no commit took the snapshot"))?;
-        let held = items(stage.ctx(), &made)?;
-        let mut nth = 0;
-        for (at, data) in &held {
-            if at.kind != ITEM || *at < key(1, 1) || *at > key(1, ITEMS) {
-                continue;
-            }
-            nth += 1;
+        let trans = stage.ctx().transactions.join()?;
+        stage
+            .ctx()
+            .insert(&trans, &made, &key(3, 1), &contents(3, 1))
+    }
+
+    /// It is whole, and holds what was there when it was made: of a writer the first of what that
+    /// inserted in order.
+    pub(super) fn hold_what_was_there(&self, stage: &Stage) -> Result<()> {
+        let state = self.state.lock();
+        let Some(Made { root, held }) = &state.made else {
+            return Err(Error::corrupt("no commit took the snapshot"));
+        };
+        if items(stage.ctx(), root)? != *held {
+            return Err(Error::corrupt("the snapshot has changed"));
+        }
+        let of_writer =
+            |(at, _): &&(Key, Vec<u8>)| at.kind == ITEM && (key(1, 1)..=key(1, ITEMS)).contains(at);
+        for (nth, (at, data)) in (1..).zip(held.iter().filter(of_writer)) {
             if *at != key(1, nth) || *data != contents(1, nth) {
-                return Err(Error::corrupt(format!(
-                    "the snapshot has {at} in place {nth}"
-                )));
+                let words = format!("the snapshot has {at} in place {nth}");
+                return Err(Error::corrupt(words));
             }
         }
-        self.state.lock().held = held;
         Ok(())
     }
 
     /// What a later mount reads of it is the same.
     pub(super) fn compare(&self, later: &TreeContext) -> Result<()> {
-        if self.state.lock().made.is_none() {
+        let state = self.state.lock();
+        let Some(made) = &state.made else {
             return Ok(());
-        }
+        };
         let root = later.roots.get(later, NUMBER)?;
-        match items(later, &root)? == self.state.lock().held {
+        match items(later, &root)? == made.held {
             true => Ok(()),
             false => Err(Error::corrupt("a later mount reads another snapshot")),
         }
@@ -81,8 +102,9 @@ impl Snapshots {
 
     fn make(&self, trans: &TransHandle) -> Result<()> {
         let key = Key::new(NUMBER, kind::ROOT_ITEM, trans.transid().get());
-        let made = self.ctx.copy_tree(trans, &self.source, key, |_| ())?;
-        self.state.lock().made = Some(made);
+        let root = self.ctx.copy_tree(trans, &self.source, key, |_| ())?;
+        let held = items(&self.ctx, &root)?;
+        self.state.lock().made = Some(Made { root, held });
         Ok(())
     }
 }

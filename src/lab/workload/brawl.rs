@@ -4,7 +4,7 @@
 use super::features::Features;
 use super::mix::Kind;
 use super::name::Name;
-use super::operation::{Allocate, Operation, Replace, Special, Way};
+use super::operation::{Allocate, Look, Operation, Replace, Special, Way};
 use super::rng::Rng;
 use super::stamp::Stamp;
 use rustix::io::Errno;
@@ -97,7 +97,7 @@ pub fn invent(rng: &mut Rng, stamp: Stamp, features: &Features) -> Operation {
             path,
             offset,
             len,
-            mapped: false,
+            look: Look::At,
         },
         34 => Operation::ReadDir {
             path: Name::default(),

@@ -4,7 +4,7 @@ use super::features::Features;
 use super::mix::{Kind, Mix};
 use super::model::{Inode, Model, Node};
 use super::name::{CROWD, Name};
-use super::operation::{Allocate, Arena, Operation, Replace, Special, Way};
+use super::operation::{Allocate, Arena, Look, Operation, Replace, Special, Way};
 use super::rng::Rng;
 use super::stamp::Stamp;
 use super::{batch, brawl};
@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 const NAMES_MAX: usize = 400;
 /// Offsets stay below this, but for a few far out.
 const OFFSET_MAX: u64 = 6 << 20;
+/// What direct I/O and clones count in.
+const SECTOR: u64 = 4096;
 const SNAPSHOTS_MAX: usize = 2;
 /// Users and groups to whom files are given.
 pub const OWNERS: &[u32] = &[0, 1, 5, 1000, 65_533];
@@ -90,26 +92,37 @@ impl Inventor {
                 path: self.pick(model, is_directory)?,
             }),
             K::Rename | K::Rnoreplace | K::Rexchange | K::Rwhiteout => self.rename(kind, model),
-            K::Read | K::Mread => {
+            K::Read | K::Mread | K::Readv | K::Dread => {
                 let path = self.pick(model, is_file)?;
-                let offset = self.offset(model, &path);
-                let len = self.len();
-                let mapped = kind == K::Mread;
+                let (mut offset, mut len) = (self.offset(model, &path), self.len());
+                let look = match kind {
+                    K::Mread => Look::Mapped,
+                    K::Readv => Look::Vectored,
+                    K::Dread => Look::Direct,
+                    _ => Look::At,
+                };
+                if look == Look::Direct {
+                    (offset, len) = whole_sectors(offset, len);
+                }
                 Some(Operation::Read {
                     path,
                     offset,
                     len,
-                    mapped,
+                    look,
                 })
             }
             K::Write
             | K::Append
             | K::Mwrite
+            | K::Writev
+            | K::Dwrite
+            | K::Splice
             | K::Truncate
             | K::Fallocate
             | K::Punch
             | K::Zero
             | K::Copyrange
+            | K::Clonerange
             | K::Seek => self.data(kind, model, stamp),
             K::Fsync | K::Fdatasync => Some(Operation::Fsync {
                 path: self.pick(model, |inode| is_file(inode) || is_directory(inode))?,
@@ -227,13 +240,27 @@ impl Inventor {
                 stamp,
                 way: Way::At,
             },
-            Kind::Mwrite => Operation::Write {
+            Kind::Mwrite | Kind::Writev | Kind::Splice => Operation::Write {
                 path,
                 offset,
                 len,
                 stamp,
-                way: Way::Mapped,
+                way: match kind {
+                    Kind::Mwrite => Way::Mapped,
+                    Kind::Writev => Way::Vectored,
+                    _ => Way::Spliced,
+                },
             },
+            Kind::Dwrite => {
+                let (offset, len) = whole_sectors(offset, len);
+                Operation::Write {
+                    path,
+                    offset,
+                    len,
+                    stamp,
+                    way: Way::Direct,
+                }
+            }
             Kind::Append if size < OFFSET_MAX => Operation::Write {
                 path,
                 offset: 0,
@@ -273,6 +300,25 @@ impl Inventor {
                     what,
                     offset,
                     len,
+                }
+            }
+            Kind::Clonerange => {
+                let to = self.pick(model, is_file)?;
+                let sectors = size / SECTOR;
+                if sectors == 0
+                    || model.peek(&path).map(|inode| inode.links) != Some(1)
+                    || path == to
+                {
+                    return None;
+                }
+                let first = self.rng.below(sectors);
+                let (offset, len) = whole_sectors(self.offset(model, &to), len);
+                Operation::Clone {
+                    from: path,
+                    from_offset: first * SECTOR,
+                    to,
+                    offset,
+                    len: len.min((sectors - first) * SECTOR),
                 }
             }
             Kind::Copyrange => {
@@ -481,6 +527,11 @@ impl Inventor {
             _ => 1 + self.rng.below(300_000),
         }
     }
+}
+
+/// What direct I/O and clones can ask for.
+fn whole_sectors(offset: u64, len: u64) -> (u64, u64) {
+    (offset / SECTOR * SECTOR, len.next_multiple_of(SECTOR))
 }
 
 fn is_file(inode: &Inode) -> bool {

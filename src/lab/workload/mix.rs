@@ -59,6 +59,16 @@ kinds! {
     Write = "write",
     /// write with O_APPEND
     Append = "append",
+    /// preadv into several buffers
+    Readv = "readv",
+    /// pwritev from several buffers
+    Writev = "writev",
+    /// pread with O_DIRECT
+    Dread = "dread",
+    /// pwrite with O_DIRECT
+    Dwrite = "dwrite",
+    /// splice out of a pipe
+    Splice = "splice",
     /// read through a mapping
     Mread = "mread",
     /// write through a mapping
@@ -73,6 +83,8 @@ kinds! {
     Zero = "zero",
     /// copy_file_range
     Copyrange = "copyrange",
+    /// share whole sectors: FICLONERANGE
+    Clonerange = "clonerange",
     /// SEEK_DATA and SEEK_HOLE
     Seek = "seek",
     /// fsync
@@ -160,6 +172,11 @@ const FSSTRESS: &[(Kind, u32)] = &[
     (Kind::Read, 8),
     (Kind::Write, 14),
     (Kind::Append, 4),
+    (Kind::Readv, 2),
+    (Kind::Writev, 3),
+    (Kind::Dread, 2),
+    (Kind::Dwrite, 3),
+    (Kind::Splice, 2),
     (Kind::Mread, 2),
     (Kind::Mwrite, 3),
     (Kind::Truncate, 5),
@@ -167,6 +184,7 @@ const FSSTRESS: &[(Kind, u32)] = &[
     (Kind::Punch, 3),
     (Kind::Zero, 2),
     (Kind::Copyrange, 3),
+    (Kind::Clonerange, 3),
     (Kind::Seek, 2),
     (Kind::Fsync, 1),
     (Kind::Fdatasync, 1),
@@ -242,6 +260,11 @@ const DATA: &[(Kind, u32)] = &[
     (Kind::Read, 12),
     (Kind::Write, 24),
     (Kind::Append, 8),
+    (Kind::Readv, 3),
+    (Kind::Writev, 5),
+    (Kind::Dread, 4),
+    (Kind::Dwrite, 6),
+    (Kind::Splice, 3),
     (Kind::Mread, 5),
     (Kind::Mwrite, 8),
     (Kind::Truncate, 8),
@@ -249,6 +272,7 @@ const DATA: &[(Kind, u32)] = &[
     (Kind::Punch, 6),
     (Kind::Zero, 4),
     (Kind::Copyrange, 8),
+    (Kind::Clonerange, 5),
     (Kind::Seek, 5),
     (Kind::Fsync, 2),
     (Kind::Fdatasync, 1),

@@ -4,7 +4,7 @@
 //! * [`spec`]: a run and its result. [`mix`]: how often what. [`features`], [`probe`]: what the
 //!   filesystem can do and its user may.
 //! * [`invent`], [`batch`], [`brawl`]: what a process does next, from its seed.
-//! * [`operation`], [`perform`], [`mapping`], [`subvolume`]: the system calls.
+//! * [`operation`], [`perform`], [`mapping`], [`ways`], [`subvolume`]: the system calls.
 //! * [`model`], [`content`], [`stamp`], [`verdict`], [`judge`]: what must be answered and be there.
 //! * [`worker`], [`conductor`], [`log`], [`folder`], [`name`]: processes, their news and files.
 //!
@@ -31,4 +31,5 @@ pub mod spec;
 pub mod stamp;
 pub mod subvolume;
 pub mod verdict;
+pub mod ways;
 pub mod worker;

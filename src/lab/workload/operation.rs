@@ -46,6 +46,26 @@ pub enum Way {
     Append,
     /// A shared mapping of the file, which is made longer first where needed.
     Mapped,
+    /// pwritev(2) from several buffers.
+    Vectored,
+    /// `O_DIRECT`; offset and length are whole sectors.
+    Direct,
+    /// splice(2) out of a pipe.
+    Spliced,
+}
+
+/// How bytes get out of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Look {
+    /// pread(2).
+    At,
+    /// A shared mapping.
+    Mapped,
+    /// preadv(2) into several buffers.
+    Vectored,
+    /// `O_DIRECT`; offset and length are whole sectors.
+    Direct,
 }
 
 /// What mknod(2) makes.
@@ -144,7 +164,7 @@ pub enum Operation {
         path: Name,
         offset: u64,
         len: u64,
-        mapped: bool,
+        look: Look,
     },
     Truncate {
         path: Name,
@@ -158,6 +178,14 @@ pub enum Operation {
     },
     /// copy_file_range(2), until all is copied.
     Copy {
+        from: Name,
+        from_offset: u64,
+        to: Name,
+        offset: u64,
+        len: u64,
+    },
+    /// `FICLONERANGE`: whole sectors, which the source has.
+    Clone {
         from: Name,
         from_offset: u64,
         to: Name,

@@ -3,9 +3,10 @@
 use super::folder::Folder;
 use super::mapping;
 use super::name::{CROWD, Name};
-use super::operation::{Allocate, Arena, Operation, Replace, Seen, Stat, Way};
+use super::operation::{Allocate, Arena, Look, Operation, Replace, Seen, Stat, Way};
 use super::stamp::Stamp;
 use super::subvolume;
+use super::ways;
 use crate::fuse::control;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, SeekFrom, Timespec,
@@ -80,13 +81,26 @@ pub fn perform(folder: &Folder, arena: Arena, operation: &Operation) -> Answer {
             path,
             offset,
             len,
-            mapped: true,
+            look: Look::Mapped,
         } => mapping::read(&at(path), *offset, *len).map(Seen::Bytes),
         Operation::Read {
-            path, offset, len, ..
+            path,
+            offset,
+            len,
+            look: Look::Direct,
+        } => ways::read_directly(&at(path), *offset, *len).map(Seen::Bytes),
+        Operation::Read {
+            path,
+            offset,
+            len,
+            look,
         } => {
             let file = open(&at(path), OFlags::RDONLY)?;
-            read(&file, *offset, *len).map(Seen::Bytes)
+            let bytes = match look {
+                Look::Vectored => ways::read_vectored(&file, *offset, *len),
+                _ => read(&file, *offset, *len),
+            };
+            bytes.map(Seen::Bytes)
         }
         Operation::Truncate { path, size } => done(rustix::fs::ftruncate(
             open(&at(path), OFlags::WRONLY)?,
@@ -120,6 +134,19 @@ pub fn perform(folder: &Folder, arena: Arena, operation: &Operation) -> Answer {
                 open(&at(to), OFlags::WRONLY)?,
             );
             copy(&from, *from_offset, &to, *offset, *len).map(Seen::Count)
+        }
+        Operation::Clone {
+            from,
+            from_offset,
+            to,
+            offset,
+            len,
+        } => {
+            let (from, to) = (
+                open(&at(from), OFlags::RDONLY)?,
+                open(&at(to), OFlags::WRONLY)?,
+            );
+            done(ways::clone_range(&from, *from_offset, &to, *offset, *len))
         }
         Operation::Seek { path, offset } => {
             let file = open(&at(path), OFlags::RDONLY)?;
@@ -227,7 +254,7 @@ impl Operation {
             | Self::Fallocate { path, .. }
             | Self::Seek { path, .. }
             | Self::Fsync { path, .. } => [Some(path), None],
-            Self::Copy { from, to, .. } => [Some(from), Some(to)],
+            Self::Copy { from, to, .. } | Self::Clone { from, to, .. } => [Some(from), Some(to)],
             _ => [None, None],
         }
     }
@@ -250,8 +277,12 @@ fn write(path: &Path, offset: u64, len: u64, stamp: Stamp, way: Way) -> Result<(
             stamp.fill(offset, &mut bytes);
             return mapping::write(path, offset, &bytes);
         }
+        Way::Direct => {
+            stamp.fill(offset, &mut bytes);
+            return ways::write_directly(path, offset, &bytes);
+        }
         Way::Append => OFlags::APPEND,
-        Way::At => OFlags::empty(),
+        Way::At | Way::Vectored | Way::Spliced => OFlags::empty(),
     };
     let file = open(path, OFlags::WRONLY | append)?;
     let offset = match way {
@@ -264,6 +295,8 @@ fn write(path: &Path, offset: u64, len: u64, stamp: Stamp, way: Way) -> Result<(
     while done < bytes.len() {
         done += match way {
             Way::Append => rustix::io::write(&file, &bytes[done..])?,
+            Way::Vectored => ways::write_vectored(&file, &bytes[done..], offset + done as u64)?,
+            Way::Spliced => ways::splice(&file, &bytes[done..], offset + done as u64)?,
             _ => rustix::io::pwrite(&file, &bytes[done..], offset + done as u64)?,
         };
     }

@@ -8,7 +8,7 @@ use super::invent::OWNERS;
 use super::mapping;
 use super::mix::Kind;
 use super::name::Name;
-use super::operation::{Allocate, Arena, Operation, Replace, Seen, Special, Stat, Way};
+use super::operation::{Allocate, Arena, Look, Operation, Replace, Seen, Special, Stat, Way};
 use super::perform::perform;
 use super::stamp::Stamp;
 use super::subvolume;
@@ -121,6 +121,26 @@ impl Probe<'_> {
             offset: 10_000,
             len: 9000,
         };
+        let clone = Operation::Clone {
+            from: a.clone(),
+            from_offset: 0,
+            to: b.clone(),
+            offset: 4096,
+            len: 4096,
+        };
+        let write = |way| Operation::Write {
+            path: b.clone(),
+            offset: 8192,
+            len: 4096,
+            stamp: Stamp::new(0, 0),
+            way,
+        };
+        let read = Operation::Read {
+            path: b.clone(),
+            offset: 0,
+            len: 8192,
+            look: Look::Direct,
+        };
         let seek = Operation::Seek {
             path: a.clone(),
             offset: 0,
@@ -135,6 +155,10 @@ impl Probe<'_> {
             (Kind::Punch, fallocate(Allocate::Punch)),
             (Kind::Zero, fallocate(Allocate::Zero)),
             (Kind::Copyrange, copy),
+            (Kind::Clonerange, clone),
+            (Kind::Dwrite, write(Way::Direct)),
+            (Kind::Splice, write(Way::Spliced)),
+            (Kind::Dread, read),
             (Kind::Seek, seek),
             (Kind::Rexchange, exchange),
         ] {

@@ -253,6 +253,13 @@ impl Model {
                 to,
                 offset,
                 len,
+            }
+            | Operation::Clone {
+                from,
+                from_offset,
+                to,
+                offset,
+                len,
             } => {
                 let id = self.file(from)?;
                 let into = self.file(to)?;
@@ -265,8 +272,15 @@ impl Model {
                 };
                 let source = source.clone();
                 let content = self.content(to)?;
+                if matches!(operation, Operation::Clone { .. }) && from_offset + len > source.size()
+                {
+                    return Err(Errno::INVAL);
+                }
                 let copied = content.copy(&source, *from_offset, *offset, *len);
-                return Ok(Wanted::Count(copied));
+                return Ok(match operation {
+                    Operation::Clone { .. } => Wanted::Done,
+                    _ => Wanted::Count(copied),
+                });
             }
             Operation::SetXattr {
                 path,
