@@ -11,7 +11,7 @@ pub const USE_AFTER_LAST_PUT: Scenario = Scenario {
     title: "a use after the last put",
     origin: Some(Origin {
         year: 2024,
-        commit: None,
+        commit: Some("44f52bbe96df"),
         subject: "btrfs: fix use-after-free when COWing tree bock and tracing is enabled",
     }),
     stage: Stage::Buffer,
