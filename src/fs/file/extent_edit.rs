@@ -115,6 +115,26 @@ impl<'a> ExtentEdit<'a> {
         Ok(())
     }
 
+    /// Puts the part `file` of another file's extent at `start`, where this one has nothing.
+    pub fn insert_shared(
+        &self,
+        record: &ExtentRecord,
+        file: &Range<u64>,
+        start: u64,
+    ) -> Result<()> {
+        let Body::Extent(item) = &record.body else {
+            return Err(Error::corrupt("inline content can't be shared"));
+        };
+        if item.is_hole() {
+            // Told by `fill_gaps`, where the format wants it.
+            return Ok(());
+        }
+        let item = part(item, file.start - record.file.start, file.end - file.start);
+        self.put(start, &item)?;
+        self.apply(self.ref_change(start, &item, true).into_iter().collect());
+        Ok(())
+    }
+
     /// Puts the whole content of a small file into the tree, where the file has nothing.
     pub fn insert_inline(&self, data: &[u8]) -> Result<()> {
         let bytes = FileExtentHead::encode_inline(self.trans.transid().get(), data);

@@ -19,6 +19,7 @@ mod queue;
 mod ranges;
 mod read;
 mod seek;
+mod share;
 mod shrink;
 mod truncate;
 mod write;

@@ -15,6 +15,7 @@ const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
 mod faults;
 mod limits;
 mod races;
+mod sharing;
 mod stories;
 
 type Device = Arc<FaultyDevice<MemoryDevice>>;
