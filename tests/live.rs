@@ -4,8 +4,12 @@
 use btrfuse_test_support::btrfuse_mount::btrfuse_binary;
 use btrfuse_test_support::{Finished, need_root, run_any};
 use serde_json::Value;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn live(words: &[&str]) -> Command {
     let mut command = Command::new(btrfuse_binary());
@@ -80,6 +84,55 @@ fn an_interrupted_comparison_reports_what_is_over() {
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["interrupted"], true);
     assert_eq!(json["runs"], Value::Array(Vec::new()), "it wasn't over");
+}
+
+/// As a terminal's Ctrl-C does: it goes to the lab and to all its children of the same group. A
+/// `btrfs check` that it killed counted as damage.
+#[test]
+fn a_signal_for_the_whole_group_lets_the_judges_finish() {
+    need_root();
+    let place = tempfile::tempdir().expect("a place");
+    let begun = place.path().join("begun");
+    let slow = format!(
+        "#!/bin/sh\n: >{}\nsleep 2\nPATH=${{PATH#*:}}\nexec btrfs \"$@\"\n",
+        begun.display()
+    );
+    script(&place.path().join("btrfs"), &slow);
+    let path = std::env::var("PATH").expect("a search path");
+    let owned = named("owned");
+    let words = [
+        "--binary", &owned, "--ops", "50", "--procs", "2", "--json", "--seeds", "3",
+    ];
+    let child = live(&words)
+        .env("PATH", format!("{}:{path}", place.path().display()))
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("btrfuse");
+    let began = Instant::now();
+    while !begun.exists() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "no judge is asked"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let group = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).expect("our child");
+    let output = child.wait_with_output().expect("our child");
+    assert_eq!(output.status.code(), Some(0));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["interrupted"], true);
+    let runs = json["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 1, "it was over but for the judges");
+    let judgement = &runs[0]["judgement"];
+    assert_eq!(judgement["damage"], serde_json::json!([]));
+    assert_eq!(judgement["read_by"], "the kernel");
+}
+
+fn script(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("a script");
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("our file");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Who judges an image after its run: `btrfs check`, the kernel, and the workload's memory.
 
+use super::children;
 use super::mount::Mounted;
 use crate::lab::workload::conductor;
 use crate::lab::workload::judge::{Finding, Loss};
@@ -7,7 +8,6 @@ use crate::lab::workload::spec::Record;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 /// What the judges say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -77,13 +77,13 @@ pub fn compare(
     judgement: &mut Judgement,
 ) -> anyhow::Result<()> {
     if kernel {
-        let mounted = Command::new("mount")
+        let mounted = children::command("mount")
             .args(["-t", "btrfs", "-o", "loop,ro,noatime"])
             .args([image, dir])
             .output()?;
         if mounted.status.success() {
             let findings = conductor::judge(record, dir);
-            let unmounted = Command::new("umount").arg(dir).output()?;
+            let unmounted = children::command("umount").arg(dir).output()?;
             anyhow::ensure!(
                 unmounted.status.success(),
                 "can't unmount {}: {}",

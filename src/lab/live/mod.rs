@@ -5,11 +5,13 @@
 //! * [`run`]: one image from mkfs to the judges.
 //! * [`judges`]: `btrfs check`, the kernel, and the workload's memory of what was written.
 //! * [`check`]: `btrfs check`, and what of it is a false alarm.
+//! * [`children`]: how all programs are started, so that a Ctrl-C is the lab's alone.
 //! * [`campaign`]: the same seeds for all, interleaved, until time or patience is over.
 //! * [`report`]: sums, medians, survival curves.
 
 pub mod campaign;
 mod check;
+mod children;
 pub mod judges;
 pub mod mount;
 pub mod plan;

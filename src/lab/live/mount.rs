@@ -2,14 +2,14 @@
 //!
 //! Invariant: when a `Mounted` is gone its daemon is, by force if need be.
 
+use super::children;
 use crate::sync::thread;
 use anyhow::{Context, bail};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Until it answers.
@@ -38,16 +38,13 @@ impl Mounted {
         options: &str,
     ) -> anyhow::Result<Self> {
         let before = device(dir)?;
-        let daemon = Command::new(binary)
+        let daemon = children::command(binary)
             .args(["mount", "-f", "--log"])
             .arg(log)
             .args(["-o", options])
             .args([image, dir])
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // A Ctrl-C is for the lab, which unmounts.
-            .process_group(0)
             .spawn()
             .with_context(|| format!("can't start {}", binary.display()))?;
         let mut mounted = Self {
@@ -110,10 +107,9 @@ impl Mounted {
 
     fn end(&mut self) -> Result<ExitStatus, String> {
         self.ended = true;
-        let mut umount = Command::new(&self.binary)
+        let mut umount = children::command(&self.binary)
             .arg("umount")
             .arg(&self.dir)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -129,7 +125,10 @@ impl Mounted {
             return Ok(status);
         }
         let _ = self.daemon.kill();
-        let _ = Command::new("umount").arg("-l").arg(&self.dir).output();
+        let _ = children::command("umount")
+            .arg("-l")
+            .arg(&self.dir)
+            .output();
         let _ = self.daemon.wait();
         Err(format!(
             "the daemon hadn't ended {} s after umount and was killed",

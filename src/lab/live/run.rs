@@ -1,5 +1,6 @@
 //! One run of one subject: an image from mkfs to the judges.
 
+use super::children;
 use super::judges::{self, Judgement};
 use super::mount::Mounted;
 use super::plan::{Plan, Subject};
@@ -105,7 +106,7 @@ impl Place {
         std::fs::create_dir_all(&target)
             .with_context(|| format!("can't make {}", target.display()))?;
         // Sparse as it was; cp knows how.
-        let copied = std::process::Command::new("cp")
+        let copied = children::command("cp")
             .arg("--sparse=always")
             .args([self.image(), self.log()])
             .arg(&target)
