@@ -287,3 +287,85 @@ fn check_delays(delays: &[String]) -> Result<(), Failure> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::live::again;
+    use clap::Parser;
+    use std::process::Command;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// It had a seed, and neither delays nor options, protocol, mix or sizes.
+    #[test]
+    fn the_command_line_of_a_run_makes_it_again() {
+        let program = std::env::current_exe().unwrap();
+        let binary = format!("the 'other' build={}", program.display());
+        let words = [
+            "live",
+            "--binary",
+            &binary,
+            "--each",
+            "7",
+            "--ops",
+            "9",
+            "--procs",
+            "3",
+            "--mix",
+            "data,write=0",
+            "--nodesize",
+            "16K",
+            "--size",
+            "1G",
+            "--cache",
+            "2M",
+            "--commit",
+            "9",
+            "-o",
+            "noatime,ro",
+            "-o",
+            "commit=3",
+            "--dir",
+            "/tmp",
+            "--no-kernel",
+            "--seeds",
+            "5",
+        ];
+        let first = plan(&Line::parse_from(words).args).unwrap();
+        let line = again::command_line(&first, &first.subjects[0], 77);
+        let script = format!("set -- {line}; printf '%s\\n' \"$@\"");
+        let said = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let words: Vec<&str> = said.lines().collect();
+        assert_eq!(words[..3], [program.to_str().unwrap(), "lab", "live"]);
+        let again = plan(&Line::parse_from(&words[2..]).args).unwrap();
+        let mut wanted = first;
+        (wanted.seed, wanted.seeds) = (77, 1);
+        assert_eq!(
+            serde_json::to_value(&again).unwrap(),
+            serde_json::to_value(&wanted).unwrap()
+        );
+    }
+
+    #[cfg(feature = "race-lab")]
+    #[test]
+    fn a_protocol_and_its_delays_are_in_the_command_line() {
+        let words = [
+            "live",
+            "--protocol",
+            "unfixed",
+            "--delay",
+            "drop-tested:2000",
+        ];
+        let first = plan(&Line::parse_from(words).args).unwrap();
+        let line = again::command_line(&first, &first.subjects[0], 1);
+        assert!(line.contains("--protocol unfixed"), "{line}");
+        assert!(line.contains("--delay drop-tested:2000"), "{line}");
+        assert!(line.contains("--mix empty-leaves"), "{line}");
+    }
+}

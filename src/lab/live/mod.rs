@@ -2,6 +2,7 @@
 //!
 //! * [`plan`]: who is compared, how, and what a run is made of.
 //! * [`mount`]: a daemon in a process of its own, and its log.
+//! * [`again`]: the command line that makes a run again.
 //! * [`run`]: one image from mkfs to the judges.
 //! * [`judges`]: `btrfs check`, the kernel, and the workload's memory of what was written.
 //! * [`check`]: `btrfs check`, and what of it is a false alarm.
@@ -9,6 +10,7 @@
 //! * [`campaign`]: the same seeds for all, interleaved, until time or patience is over.
 //! * [`report`]: sums, medians, survival curves.
 
+pub mod again;
 pub mod campaign;
 mod check;
 mod children;

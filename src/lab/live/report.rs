@@ -307,21 +307,20 @@ impl Report {
             );
         }
         let runs = || self.runs.iter().filter(|run| run.subject == *name);
-        let broke = |run: &'_ Run| Some((run.seed, run.violation.clone()?));
-        if let Some((seed, broken)) = runs().find_map(broke) {
-            let _ = writeln!(
-                out,
-                "{name}: the first, as its log has it (again: --seed {seed} --seeds 1):"
-            );
+        let broke = |run: &'_ Run| Some((run.again.clone(), run.violation.clone()?));
+        if let Some((again, broken)) = runs().find_map(broke) {
+            let _ = writeln!(out, "{name}: the first, as its log has it:");
             for line in broken.report.lines().take(30) {
                 let _ = writeln!(out, "    {line}");
             }
+            let _ = writeln!(out, "  again: {again}");
         }
         for run in runs()
             .filter(|run| run.is_wrong() && run.violation.is_none())
             .take(3)
         {
             let _ = writeln!(out, "{name}, seed {}: {}", run.seed, first_wrong(run));
+            let _ = writeln!(out, "  again: {}", run.again);
         }
         for kept in runs().filter_map(|run| run.kept.as_ref()).take(8) {
             let _ = writeln!(out, "{name}: kept {}", kept.display());

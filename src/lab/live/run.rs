@@ -1,5 +1,6 @@
 //! One run of one subject: an image from mkfs to the judges.
 
+use super::again;
 use super::children;
 use super::judges::{self, Judgement};
 use super::mount::Mounted;
@@ -23,6 +24,8 @@ pub struct Run {
     pub subject: String,
     /// Of the workload.
     pub seed: u64,
+    /// The command line that makes it again.
+    pub again: String,
     /// Operations of all processes.
     pub operations: u64,
     /// Wall time of them.
@@ -206,6 +209,7 @@ pub fn run(
     let mut run = Run {
         subject: subject.name.clone(),
         seed,
+        again: again::command_line(plan, subject, seed),
         operations: summary.operations,
         seconds: summary.seconds,
         wrong: wrong(&summary, violation.is_some()),
@@ -240,6 +244,7 @@ fn broken_at_once(
     Ok(Run {
         subject: subject.name.clone(),
         seed,
+        again: again::command_line(plan, subject, seed),
         operations: 0,
         seconds,
         wrong: Vec::new(),

@@ -1,7 +1,7 @@
 //! How often each kind of operation comes: named mixes, and weights.
 
 use serde::{Deserialize, Serialize};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
@@ -357,6 +357,22 @@ impl Mix {
             place -= weight;
         }
         Kind::Stat
+    }
+}
+
+/// As [`Mix::parse`] reads it: a name, or all weights.
+impl fmt::Display for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let same = |name: &&str| Self::parse(name).is_ok_and(|mix| mix == *self);
+        if let Some(name) = NAMED.iter().map(|(name, ..)| *name).find(same) {
+            return f.write_str(name);
+        }
+        let weighed = Kind::ALL.iter().filter(|kind| self.weight(**kind) > 0);
+        for (n, kind) in weighed.enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            write!(f, "{comma}{}={}", kind.name(), self.weight(*kind))?;
+        }
+        Ok(())
     }
 }
 
