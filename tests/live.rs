@@ -183,3 +183,137 @@ fn a_subject_that_must_break_and_holds_is_a_failure() {
         finished.output()
     );
 }
+
+/// One subject's failure threw away what all others had shown.
+#[test]
+fn a_subject_that_cannot_be_mounted_costs_no_other_run() {
+    need_root();
+    let place = tempfile::tempdir().expect("a place");
+    let (dead, broken) = (place.path().join("dead"), place.path().join("broken"));
+    script(&dead, "#!/bin/sh\nexit 3\n");
+    // The rule is broken while it mounts: its log was looked at only when there was a mount.
+    script(
+        &broken,
+        "#!/bin/sh\n[ \"$1\" = mount ] && echo 'BUG_ON planted' >\"$4\"\nexit 2\n",
+    );
+    let subjects = [
+        named("owned"),
+        format!("dead={}", dead.display()),
+        format!("unfixed={}", broken.display()),
+    ];
+    let finished = finished(&[
+        "--binary",
+        &subjects[0],
+        "--binary",
+        &subjects[1],
+        "--binary",
+        &subjects[2],
+        "--seeds",
+        "2",
+        "--ops",
+        "20",
+        "--procs",
+        "2",
+        "--json",
+    ]);
+    assert_eq!(finished.status.code(), Some(7), "{}", finished.output());
+    assert!(
+        finished.stderr.contains("dead, seed 1: "),
+        "{}",
+        finished.output()
+    );
+    assert!(
+        finished.stderr.contains("exit status: 3"),
+        "{}",
+        finished.output()
+    );
+    let json: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!(json["runs"].as_array().expect("runs").len(), 6);
+    let row = |n: usize| &json["rows"][n];
+    assert_eq!(row(0)["operations"], 80, "owned");
+    assert_eq!(row(1)["wrong"], 2, "dead");
+    assert_eq!(
+        (&row(2)["violations"], &row(2)["wrong"]),
+        (&2.into(), &0.into())
+    );
+    let first = &json["runs"][2];
+    assert_eq!(first["violation"]["what"], "BUG_ON planted");
+    let not_asked = first["judgement"]["not_asked"].to_string();
+    assert!(
+        not_asked.contains("nobody compared the files"),
+        "{not_asked}"
+    );
+}
+
+/// It went on for as long as there was time, without a pause.
+#[test]
+fn what_gets_nowhere_is_given_up() {
+    let finished = finished(&["--binary", "dead=/bin/false", "--time", "1h"]);
+    assert_eq!(finished.status.code(), Some(7), "{}", finished.output());
+    assert!(
+        finished.stdout.contains("3 runs in a row got nowhere"),
+        "{}",
+        finished.output()
+    );
+}
+
+/// Runs it, then reports a broken rule and ends as asked.
+fn breaks(path: &Path, end: &str) -> String {
+    let real = btrfuse_binary();
+    let real = real.display();
+    let text = format!(
+        "#!/bin/sh\n[ \"$1\" = mount ] || exec {real} \"$@\"\n{real} \"$@\"\necho 'BUG_ON planted' \
+         >>\"$4\"\n{end}\n"
+    );
+    script(path, &text);
+    format!("unfixed={}", path.display())
+}
+
+/// Whatever the daemon did after a broken rule was excused with it.
+#[test]
+fn a_broken_rule_excuses_a_failed_last_commit_and_no_crash() {
+    need_root();
+    let place = tempfile::tempdir().expect("a place");
+    for (end, exit) in [("exit 5", 0), ("kill -SEGV $$", 7), ("exit 101", 7)] {
+        let unfixed = breaks(&place.path().join("unfixed"), end);
+        let finished = finished(&[
+            "--binary", &unfixed, "--seeds", "1", "--ops", "20", "--procs", "2",
+        ]);
+        let output = finished.output();
+        assert_eq!(finished.status.code(), Some(exit), "{end}: {output}");
+        assert!(output.contains("again: "), "{output}");
+    }
+}
+
+/// Its absence was noted where nobody reads, and all images passed for sound.
+#[test]
+fn without_btrfs_check_images_are_unjudged_and_that_is_a_failure() {
+    need_root();
+    let place = tempfile::tempdir().expect("a place");
+    for tool in ["mount", "umount", "cp"] {
+        let from = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+            .map(|dir| Path::new(dir).join(tool))
+            .into_iter()
+            .find(|path| path.exists())
+            .expect("a system's tool");
+        std::os::unix::fs::symlink(from, place.path().join(tool)).expect("a link");
+    }
+    let owned = named("owned");
+    let words = [
+        "--binary", &owned, "--seeds", "1", "--ops", "20", "--procs", "2",
+    ];
+    let mut command = live(&words);
+    command.env("PATH", place.path());
+    let finished = run_any(&mut command, Duration::from_secs(240));
+    let output = finished.output();
+    assert_eq!(finished.status.code(), Some(7), "{output}");
+    assert!(
+        finished.stderr.contains("1 of 1 images unjudged"),
+        "{output}"
+    );
+    assert!(
+        finished.stdout.contains("it is in the package btrfs-progs"),
+        "{output}"
+    );
+    assert!(!output.contains("no image is damaged"), "{output}");
+}

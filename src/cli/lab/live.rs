@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 /// Each run makes an image, mounts it, works on it with several processes until its time is over
 /// or the log tells of a broken rule, unmounts, and asks the judges: `btrfs check`, the kernel
 /// (as root), and the processes' own memory of what they wrote. All subjects get the same seeds,
-/// in turns. A race-lab build compares its protocols; any build compares others that are named
-/// with --binary. Exits with 7 when a subject broke that mustn't: all but unfixed and handshake.
+/// in turns. What fails ends no comparison: it is in the report. A race-lab build compares its protocols; any build compares others that are named
+/// with --binary. Exits with 7 when a subject broke that mustn't: all but unfixed and handshake;
+/// when anybody hung, crashed, or answered wrongly; and when nobody judged an image.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A protocol to compare (race-lab builds); all of the build's if absent. Repeatable.
@@ -122,7 +123,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
     });
     bar.finish_and_clear();
-    let report = report?;
     let json = serde_json::to_string_pretty(&report)
         .map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
     if args.json {
@@ -136,6 +136,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         })?;
     }
     let mut failures = report.failures();
+    failures.extend(report.unjudged());
     let held = |name: &&String| {
         let row = report.rows.iter().find(|row| row.subject == **name);
         row.is_none_or(|row| row.violations == 0)
@@ -147,7 +148,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Some(first) => {
             let more = match failures.len() {
                 1 => String::new(),
-                len => format!(" (and {} runs more)", len - 1),
+                len => format!(" (and {} failures more)", len - 1),
             };
             Err(Failure::new(Exit::Wrong, format!("{first}{more}")))
         }
@@ -171,6 +172,7 @@ fn in_a_line(run: &Run) -> String {
             broken.seconds, broken.operations, broken.what
         ),
         None if run.is_wrong() => "WRONG, without a broken rule".to_owned(),
+        None if run.judgement.unchecked.is_some() => "held, its image unjudged".to_owned(),
         None => "held".to_owned(),
     };
     format!(
@@ -291,7 +293,7 @@ fn check_delays(delays: &[String]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::live::again;
+    use crate::lab::live::{again, run};
     use clap::Parser;
     use std::process::Command;
 
@@ -367,5 +369,11 @@ mod tests {
         assert!(line.contains("--protocol unfixed"), "{line}");
         assert!(line.contains("--delay drop-tested:2000"), "{line}");
         assert!(line.contains("--mix empty-leaves"), "{line}");
+    }
+
+    /// The lab is below the commands, and can't name their codes.
+    #[test]
+    fn the_lab_knows_the_code_of_a_failed_last_commit() {
+        assert_eq!(run::LAST_COMMIT, Exit::LastCommit as i32);
     }
 }

@@ -175,7 +175,7 @@ impl Go<'_> {
                 self.say(format!("mounts, {words} widened: {name}, seed {seed}"));
             }
             self.order()
-        })?;
+        });
         Ok(Live::of(&report))
     }
 

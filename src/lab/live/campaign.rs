@@ -6,6 +6,10 @@ use super::run::{self, Run};
 use crate::lab::workload::conductor::{Order, Progress};
 use std::time::Instant;
 
+/// So many runs in a row that got nowhere end everything: a full disk or a program that isn't one
+/// says the same each time, and at once, until the time is over.
+const NOWHERE_MAX: usize = 3;
+
 /// Something to tell whoever watches.
 pub enum News<'a> {
     /// A run is on.
@@ -21,10 +25,12 @@ pub enum News<'a> {
     Over(&'a Run),
 }
 
-/// Does all runs. An order to stop ends the run in progress, which isn't counted.
-pub fn run(plan: &Plan, watch: &mut dyn FnMut(&News<'_>) -> Order) -> anyhow::Result<Report> {
+/// Does all runs. What fails is in the report, with all runs before it. An order to stop ends the
+/// run in progress, which isn't counted unless something is wrong with it.
+pub fn run(plan: &Plan, watch: &mut dyn FnMut(&News<'_>) -> Order) -> Report {
     let began = Instant::now();
-    let (mut runs, mut interrupted) = (Vec::new(), false);
+    let (mut runs, mut interrupted, mut nowhere) = (Vec::new(), false, 0);
+    let mut gave_up = None;
     'all: for seed in plan.seed..plan.seed.saturating_add(plan.seeds) {
         for subject in &plan.subjects {
             if plan.time.is_some_and(|time| began.elapsed() >= time) {
@@ -36,27 +42,28 @@ pub fn run(plan: &Plan, watch: &mut dyn FnMut(&News<'_>) -> Order) -> anyhow::Re
                     seed,
                     progress,
                 })
-            })?;
-            if run.interrupted {
-                interrupted = true;
+            });
+            interrupted |= run.interrupted;
+            if run.interrupted && !run.is_wrong() {
                 break 'all;
             }
-            let order = watch(&News::Over(&run));
+            interrupted |= watch(&News::Over(&run)) == Order::Stop;
             let broken = run.violation.is_some();
+            nowhere = match run.got_nowhere() {
+                true => nowhere + 1,
+                false => 0,
+            };
             runs.push(run);
-            if order == Order::Stop {
-                interrupted = true;
+            if interrupted || broken && plan.until_first {
                 break 'all;
             }
-            if broken && plan.until_first {
+            if nowhere == NOWHERE_MAX {
+                gave_up = Some(format!("{nowhere} runs in a row got nowhere"));
                 break 'all;
             }
         }
     }
-    Ok(Report::new(
-        plan,
-        runs,
-        interrupted,
-        began.elapsed().as_secs_f64(),
-    ))
+    let mut report = Report::new(plan, runs, interrupted, began.elapsed().as_secs_f64());
+    report.gave_up = gave_up;
+    report
 }

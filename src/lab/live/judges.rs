@@ -12,9 +12,11 @@ use std::path::Path;
 /// What the judges say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Judgement {
-    /// What `btrfs check` complains of.
+    /// What `btrfs check` complains of, or why a mount is refused.
     pub damage: Vec<String>,
-    /// Judges that weren't asked, and why.
+    /// Why `btrfs check` hasn't judged the image: then it isn't known to be sound.
+    pub unchecked: Option<String>,
+    /// Other judges that weren't asked, and why.
     pub not_asked: Vec<String>,
     /// Who compared the files: the kernel, or our own mount.
     pub read_by: String,
@@ -37,7 +39,7 @@ pub struct Lost {
 const EXAMPLES: usize = 5;
 
 impl Judgement {
-    /// Nothing is wrong with the image itself.
+    /// Nobody found anything wrong with the image itself.
     pub fn is_sound(&self) -> bool {
         self.damage.is_empty()
     }
@@ -61,8 +63,11 @@ pub fn check(image: &Path, judgement: &mut Judgement) {
     match super::check::check(image) {
         Ok(found) => judgement.damage = found,
         Err(error) => {
-            let words = format!("btrfs check: {error} (it is in the package btrfs-progs)");
-            judgement.not_asked.push(words);
+            let from = match error.kind() {
+                std::io::ErrorKind::NotFound => " (it is in the package btrfs-progs)",
+                _ => "",
+            };
+            judgement.unchecked = Some(format!("btrfs check: {error}{from}"));
         }
     }
 }
@@ -82,17 +87,11 @@ pub fn compare(
             .args([image, dir])
             .output()?;
         if mounted.status.success() {
-            let findings = conductor::judge(record, dir);
-            let unmounted = children::command("umount").arg(dir).output()?;
-            anyhow::ensure!(
-                unmounted.status.success(),
-                "can't unmount {}: {}",
-                dir.display(),
-                String::from_utf8_lossy(&unmounted.stderr).trim()
-            );
             judgement.read_by = "the kernel".into();
-            judgement.count(&findings?);
-            return Ok(());
+            let findings = conductor::judge(record, dir);
+            // What was found counts, however the mount ends.
+            let judged = findings.map(|findings| judgement.count(&findings));
+            return judged.and(unmount(dir));
         }
         let why = String::from_utf8_lossy(&mounted.stderr).trim().to_owned();
         judgement
@@ -108,17 +107,31 @@ pub fn compare(
     let log = image.with_extension("judge.log");
     let mounted = match Mounted::new(fallback, image, dir, &log, "ro") {
         Ok(mounted) => mounted,
-        Err(error) => {
+        Err(refusal) => {
             judgement
                 .damage
-                .push(format!("we refuse to mount it: {error:#}"));
+                .push(format!("we refuse to mount it: {}", refusal.words));
             judgement.read_by = "nobody".into();
             return Ok(());
         }
     };
-    let findings = conductor::judge(record, dir);
     judgement.read_by = "btrfuse".into();
-    judgement.count(&findings?);
-    mounted.unmount().map_err(anyhow::Error::msg)?;
-    Ok(())
+    let findings = conductor::judge(record, dir);
+    let judged = findings.map(|findings| judgement.count(&findings));
+    let ended = mounted.unmount().map_err(anyhow::Error::msg);
+    judged.and(ended.map(drop))
+}
+
+/// Ends the kernel's mount; one that is busy as soon as nobody uses it, as the image goes with it.
+fn unmount(dir: &Path) -> anyhow::Result<()> {
+    let unmounted = children::command("umount").arg(dir).output()?;
+    if unmounted.status.success() {
+        return Ok(());
+    }
+    let _ = children::command("umount").arg("-l").arg(dir).output();
+    anyhow::bail!(
+        "can't unmount {}: {}",
+        dir.display(),
+        String::from_utf8_lossy(&unmounted.stderr).trim()
+    )
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`plan`]: who is compared, how, and what a run is made of.
 //! * [`mount`]: a daemon in a process of its own, and its log.
+//! * [`place`]: the files of a run.
 //! * [`again`]: the command line that makes a run again.
 //! * [`run`]: one image from mkfs to the judges.
 //! * [`judges`]: `btrfs check`, the kernel, and the workload's memory of what was written.
@@ -9,6 +10,7 @@
 //! * [`children`]: how all programs are started, so that a Ctrl-C is the lab's alone.
 //! * [`campaign`]: the same seeds for all, interleaved, until time or patience is over.
 //! * [`report`]: sums, medians, survival curves.
+//! * [`text`]: the same for a terminal.
 
 pub mod again;
 pub mod campaign;
@@ -16,6 +18,8 @@ mod check;
 mod children;
 pub mod judges;
 pub mod mount;
+mod place;
 pub mod plan;
 pub mod report;
 pub mod run;
+mod text;

@@ -4,7 +4,7 @@
 
 use super::children;
 use crate::sync::thread;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +17,23 @@ const START: Duration = Duration::from_secs(60);
 /// Until the last commit is over.
 const END: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
+
+/// Why there is no mount.
+pub struct Refusal {
+    /// In words.
+    pub words: String,
+    /// How the daemon ended, if it began, and did end.
+    pub ended: Option<ExitStatus>,
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self {
+            words: format!("{error:#}"),
+            ended: None,
+        }
+    }
+}
 
 /// See the module.
 pub struct Mounted {
@@ -36,7 +53,7 @@ impl Mounted {
         dir: &Path,
         log: &Path,
         options: &str,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, Refusal> {
         let before = device(dir)?;
         let daemon = children::command(binary)
             .args(["mount", "-f", "--log"])
@@ -57,28 +74,35 @@ impl Mounted {
         };
         let deadline = Instant::now() + START;
         while device(dir).is_ok_and(|now| now == before) {
-            if let Some(status) = mounted.daemon.try_wait()? {
-                mounted.ended = true;
-                let mut words = String::new();
-                if let Some(stderr) = &mut mounted.daemon.stderr {
-                    let _ = stderr.read_to_string(&mut words);
-                }
-                bail!(
-                    "{} mount ended with {status}: {}",
-                    binary.display(),
-                    words.trim()
-                );
+            if let Ok(Some(status)) = mounted.daemon.try_wait() {
+                return Err(mounted.refusal(status));
             }
             if Instant::now() > deadline {
-                bail!(
-                    "{} mount didn't answer within {} s",
-                    binary.display(),
-                    START.as_secs()
-                );
+                return Err(Refusal {
+                    words: format!(
+                        "{} mount didn't answer within {} s",
+                        binary.display(),
+                        START.as_secs()
+                    ),
+                    ended: None,
+                });
             }
             thread::sleep(LOOK);
         }
         Ok(mounted)
+    }
+
+    fn refusal(mut self, status: ExitStatus) -> Refusal {
+        self.ended = true;
+        let mut said = String::new();
+        if let Some(stderr) = &mut self.daemon.stderr {
+            let _ = stderr.read_to_string(&mut said);
+        }
+        let (binary, said) = (self.binary.display(), said.trim());
+        Refusal {
+            words: format!("{binary} mount ended with {status}: {said}"),
+            ended: Some(status),
+        }
     }
 
     /// Where.

@@ -6,7 +6,6 @@ use super::run::Run;
 use crate::lab::workload::judge::Loss;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
 /// A share of the runs that still hold after so much work.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,11 +47,13 @@ pub struct Row {
     pub relative_to_owned: Option<f64>,
     /// Runs that left an image that `btrfs check` or the kernel refuses.
     pub images_damaged: usize,
+    /// Images that `btrfs check` didn't judge, so that nobody knows whether they are sound.
+    pub images_unjudged: usize,
     /// How, in words, and how often.
     pub damage: BTreeMap<String, usize>,
     /// What a user lost, in all runs.
     pub lost: BTreeMap<Loss, Lost>,
-    /// Wrong answers and deaths that no broken rule explains.
+    /// Wrong answers, deaths and bad ends that no broken rule explains.
     pub wrong: usize,
 }
 
@@ -61,22 +62,34 @@ impl Row {
     /// the mount turns read-only at once, and what was durable is whole.
     pub fn failure(&self) -> Option<String> {
         let may_break = plan::may_break(&self.subject);
-        let promised: u64 = self.lost.values().map(|lost| lost.promised).sum();
-        let names: u64 = self.lost.values().map(|lost| lost.names).sum();
+        let promised = self.losses(|lost| lost.promised);
+        let names = self.losses(|lost| lost.names);
         let explained = may_break && self.violations > 0;
         Some(if self.violations > 0 && !may_break {
             format!("{} of {} runs broke a rule", self.violations, self.runs)
         } else if self.images_damaged > 0 {
             format!("{} of {} images damaged", self.images_damaged, self.runs)
-        } else if promised > 0 {
-            format!("{promised} names lost that were durable")
-        } else if self.wrong > 0 && !explained {
+        } else if !promised.is_empty() {
+            format!("{promised}, which were durable")
+        } else if self.wrong > 0 {
+            // What a broken rule explains isn't among them.
             format!("{} wrong answers, deaths or bad ends", self.wrong)
-        } else if names > 0 && !explained {
-            format!("{names} names lost")
+        } else if !names.is_empty() && !explained {
+            names
+        } else if self.images_unjudged > 0 {
+            format!("{} of {} images unjudged", self.images_unjudged, self.runs)
         } else {
             return None;
         })
+    }
+
+    /// What was lost, each kind by itself; `count` says how many of it.
+    fn losses(&self, count: impl Fn(&Lost) -> u64) -> String {
+        let losses = self.lost.iter().map(|(loss, lost)| (loss, count(lost)));
+        let words = losses
+            .filter(|(_, count)| *count > 0)
+            .map(|(loss, count)| format!("{count} {}", loss.words()));
+        words.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -93,6 +106,8 @@ pub struct Report {
     pub runs: Vec<Run>,
     /// Somebody ended it early; the last run isn't counted.
     pub interrupted: bool,
+    /// Why it ended before all runs were made, though nobody asked for that.
+    pub gave_up: Option<String>,
     /// Of the whole comparison.
     pub seconds: f64,
 }
@@ -133,6 +148,7 @@ pub fn row(name: &str, all: &[Run]) -> Row {
         row.operations += run.operations;
         row.seconds += run.seconds;
         row.wrong += run.wrong.len() + usize::from(run.daemon.is_some());
+        row.images_unjudged += usize::from(run.judgement.unchecked.is_some());
         if !run.judgement.is_sound() {
             row.images_damaged += 1;
             for words in &run.judgement.damage {
@@ -174,11 +190,12 @@ fn relative(runs: &[&Run], all: &[Run]) -> Option<f64> {
     let mut ratios: Vec<f64> = runs
         .iter()
         // A run that ended at once says nothing about speed.
-        .filter(|run| run.violation.is_none())
+        .filter(|run| run.violation.is_none() && run.operations > 0)
         .filter_map(|run| {
             let owned = all
                 .iter()
-                .find(|other| other.subject == "owned" && other.seed == run.seed)?;
+                .find(|other| other.subject == "owned" && other.seed == run.seed)
+                .filter(|owned| owned.operations > 0)?;
             Some(rate(run) / rate(owned).max(1e-3))
         })
         .collect();
@@ -211,124 +228,44 @@ impl Report {
             not_applicable: not_applicable.into_iter().collect(),
             runs,
             interrupted,
+            gave_up: None,
             seconds,
         }
     }
 
-    /// Subjects that must hold and didn't, in words; and whoever lost what was durable.
+    /// Subjects that must hold and didn't, in words; and whatever no broken rule explains, whoever
+    /// broke it: hangs, crashes, wrong contents, and the loss of what was durable.
     pub fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for run in &self.runs {
-            let subject = self.plan.subjects.iter().find(|s| s.name == run.subject);
-            let may_break = subject.is_some_and(|subject| subject.may_break());
-            if may_break && run.violation.is_some() && !run.lost_what_was_durable() {
-                continue;
-            }
             let (name, seed) = (&run.subject, run.seed);
-            if let Some(broken) = run.violation.as_ref().filter(|_| !may_break) {
+            let broken = run.violation.as_ref().filter(|_| !plan::may_break(name));
+            if let Some(broken) = broken {
                 failures.push(format!("{name}, seed {seed}: {}", broken.what));
             } else if run.is_wrong() {
                 failures.push(format!("{name}, seed {seed}: {}", first_wrong(run)));
             }
         }
+        failures.extend(self.gave_up.clone());
         failures
     }
 
-    /// For a terminal.
-    pub fn text(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string can't fail, here and below.
-        let _ = writeln!(
-            out,
-            "{:17} {:>4} {:>12} {:>7} {:>10} {:>12} {:>12} {:>8} {:>7}",
-            "",
-            "runs",
-            "operations",
-            "broken",
-            "first at",
-            "median ops",
-            "median time",
-            "ops/s",
-            "/owned"
-        );
-        for row in &self.rows {
-            let or_dash = |words: Option<String>| words.unwrap_or_else(|| "-".into());
-            let held = |median: Option<String>| match (median, row.violations) {
-                (Some(median), _) => median,
-                (None, 0) => "-".into(),
-                (None, _) => "most held".into(),
-            };
-            let _ = writeln!(
-                out,
-                "{:17} {:>4} {:>12} {:>7} {:>10} {:>12} {:>12} {:>8.0} {:>7}",
-                row.subject,
-                row.runs,
-                row.operations,
-                row.violations,
-                or_dash(row.first_seconds.map(|s| format!("{s:.2} s"))),
-                held(row.median_operations.map(|n| format!("{n:.0}"))),
-                held(row.median_seconds.map(|s| format!("{s:.2} s"))),
-                row.rate,
-                or_dash(row.relative_to_owned.map(|ratio| format!("{ratio:.2}"))),
-            );
-        }
-        for row in &self.rows {
-            self.losses(row, &mut out);
-        }
-        for words in &self.not_applicable {
-            let _ = writeln!(out, "{words}");
-        }
-        if self.interrupted {
-            let _ = writeln!(out, "ended early: the run in progress isn't counted");
-        }
-        out
-    }
-
-    fn losses(&self, row: &Row, out: &mut String) {
-        let name = &row.subject;
-        if row.images_damaged > 0 {
-            let _ = writeln!(out, "{name}: {} images damaged:", row.images_damaged);
-            for (words, count) in row.damage.iter().take(8) {
-                let _ = writeln!(out, "    {count} x {words}");
-            }
-        } else if row.violations > 0 {
-            let _ = writeln!(
-                out,
-                "{name}: no image is damaged; the mounts turned read-only"
-            );
-        }
-        for (loss, lost) in &row.lost {
-            let _ = writeln!(
-                out,
-                "{name}: {} {}, {} of them durable before",
-                lost.names,
-                loss.words(),
-                lost.promised
-            );
-        }
-        let runs = || self.runs.iter().filter(|run| run.subject == *name);
-        let broke = |run: &'_ Run| Some((run.again.clone(), run.violation.clone()?));
-        if let Some((again, broken)) = runs().find_map(broke) {
-            let _ = writeln!(out, "{name}: the first, as its log has it:");
-            for line in broken.report.lines().take(30) {
-                let _ = writeln!(out, "    {line}");
-            }
-            let _ = writeln!(out, "  again: {again}");
-        }
-        for run in runs()
-            .filter(|run| run.is_wrong() && run.violation.is_none())
-            .take(3)
-        {
-            let _ = writeln!(out, "{name}, seed {}: {}", run.seed, first_wrong(run));
-            let _ = writeln!(out, "  again: {}", run.again);
-        }
-        for kept in runs().filter_map(|run| run.kept.as_ref()).take(8) {
-            let _ = writeln!(out, "{name}: kept {}", kept.display());
-        }
+    /// Whose images nobody has judged, in words: they mustn't pass for sound ones.
+    pub fn unjudged(&self) -> Vec<String> {
+        let why = |row: &Row| {
+            let mut runs = self.runs.iter().filter(|run| run.subject == row.subject);
+            let why = runs.find_map(|run| run.judgement.unchecked.clone())?;
+            let (name, unjudged, runs) = (&row.subject, row.images_unjudged, row.runs);
+            Some(format!(
+                "{name}: {unjudged} of {runs} images unjudged: {why}"
+            ))
+        };
+        self.rows.iter().filter_map(why).collect()
     }
 }
 
-fn first_wrong(run: &Run) -> String {
+/// The first thing that is wrong with a run, in words.
+pub(super) fn first_wrong(run: &Run) -> String {
     let judgement = &run.judgement;
     let words = run
         .wrong
@@ -340,26 +277,4 @@ fn first_wrong(run: &Run) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The textbook: 6 of 10 broken, 4 seen only until some time.
-    #[test]
-    fn survival_counts_a_sound_run_until_its_end() {
-        let points = survival(&[(1.0, true), (2.0, false), (3.0, true), (4.0, false)]);
-        let shares: Vec<f64> = points.iter().map(|point| point.surviving).collect();
-        assert_eq!(shares, [1.0, 0.75, 0.375]);
-        assert_eq!(median(&points), Some(3.0));
-        // One broke when the other's work was over: half of two, whoever comes first in the list.
-        for order in [[true, false], [false, true]] {
-            let points = survival(&order.map(|broken| (5.0, broken)));
-            assert_eq!(points.last().map(|point| point.surviving), Some(0.5));
-        }
-        assert_eq!(
-            median(&survival(&[(1.0, true), (9.0, false), (9.0, false)])),
-            None
-        );
-        assert_eq!(median(&survival(&[(5.0, true), (7.0, true)])), Some(5.0));
-        assert_eq!(median(&survival(&[])), None);
-    }
-}
+mod tests;

@@ -1,9 +1,11 @@
 //! One run of one subject: an image from mkfs to the judges.
+//!
+//! Invariant: whatever fails is in the [`Run`]; the runs before it aren't lost with it.
 
 use super::again;
-use super::children;
 use super::judges::{self, Judgement};
 use super::mount::Mounted;
+use super::place::Place;
 use super::plan::{Plan, Subject};
 use crate::commit::mkfs::{self, MkfsOptions};
 use crate::lab::workload::conductor::{self, Order, Progress};
@@ -12,13 +14,18 @@ use crate::volume::FileDevice;
 use anyhow::Context;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Instant;
 
 /// How the log begins when a rule was broken.
 const BROKEN: &str = "BUG_ON";
+/// How a line of the log goes on that tells of a panic, also of one that was caught.
+const PANIC: &str = "bug: ";
+/// What a mount exits with that turned read-only: the last commit failed (docs/usage.md).
+pub const LAST_COMMIT: i32 = 5;
 
 /// What came of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Run {
     /// Whose.
     pub subject: String,
@@ -32,9 +39,9 @@ pub struct Run {
     pub seconds: f64,
     /// The first broken rule.
     pub violation: Option<Broken>,
-    /// Answers that were wrong while no rule was seen broken, processes that died.
+    /// Wrong answers and deaths that no broken rule explains, and what kept the run from its end.
     pub wrong: Vec<String>,
-    /// The daemon died, hung, or ended with a failure that a broken rule doesn't explain.
+    /// The daemon didn't begin, died, hung, or ended in a way that a broken rule doesn't explain.
     pub daemon: Option<String>,
     /// What was left.
     pub judgement: Judgement,
@@ -49,7 +56,7 @@ pub struct Run {
 }
 
 /// A broken rule, as the log tells it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Broken {
     /// Operations until all processes had noticed: a few more than until then.
     pub operations: u64,
@@ -73,63 +80,10 @@ impl Run {
         let promised = self.judgement.losses.values().any(|lost| lost.promised > 0);
         !self.judgement.is_sound() || promised
     }
-}
 
-/// Files of a run that go with it.
-struct Place {
-    folder: PathBuf,
-}
-
-impl Place {
-    fn new(plan: &Plan, name: &str) -> anyhow::Result<Self> {
-        let id = std::process::id();
-        let folder = plan.folder.join(format!("btrfuse-live-{id}-{name}"));
-        std::fs::create_dir_all(folder.join("mount"))
-            .with_context(|| format!("can't make {}", folder.display()))?;
-        Ok(Self { folder })
-    }
-
-    fn image(&self) -> PathBuf {
-        self.folder.join("image.btrfs")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.join("mount.log")
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.folder.join("mount")
-    }
-
-    fn keep(&self, plan: &Plan, name: &str) -> anyhow::Result<Option<PathBuf>> {
-        let Some(keep) = &plan.keep else {
-            return Ok(None);
-        };
-        let target = keep.join(name);
-        std::fs::create_dir_all(&target)
-            .with_context(|| format!("can't make {}", target.display()))?;
-        // Sparse as it was; cp knows how.
-        let copied = children::command("cp")
-            .arg("--sparse=always")
-            .args([self.image(), self.log()])
-            .arg(&target)
-            .output()?;
-        anyhow::ensure!(
-            copied.status.success(),
-            "can't keep {}: {}",
-            target.display(),
-            String::from_utf8_lossy(&copied.stderr).trim()
-        );
-        Ok(Some(target))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Never into a mount that is still there: the rmdir of a mount point fails.
-        if std::fs::remove_dir(self.dir()).is_ok() {
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
+    /// It ended before there was anything to see.
+    pub fn got_nowhere(&self) -> bool {
+        self.operations == 0 && self.violation.is_none()
     }
 }
 
@@ -139,21 +93,72 @@ pub fn run(
     subject: &Subject,
     seed: u64,
     watch: &mut dyn FnMut(&Progress) -> Order,
-) -> anyhow::Result<Run> {
+) -> Run {
+    let mut run = Run {
+        subject: subject.name.clone(),
+        seed,
+        again: again::command_line(plan, subject, seed),
+        ..Run::default()
+    };
     let name = format!("{}-{seed}", subject.name);
-    let place = Place::new(plan, &name)?;
-    make_image(plan, &place.image())?;
-    let mut mounted = Mounted::new(
+    let made = Place::new(plan, &name).and_then(|place| {
+        make_image(plan, &place.image())?;
+        Ok(place)
+    });
+    let mut place = match made {
+        Ok(place) => place,
+        Err(error) => {
+            run.wrong.push(format!("no image can be made: {error:#}"));
+            return run;
+        }
+    };
+    let record = work(plan, subject, &place, &mut run, watch);
+    judge(plan, &place, record.as_ref(), &mut run);
+    if run.violation.is_some() || run.is_wrong() {
+        let (kept, copied) = place.keep(plan, &name);
+        run.kept = kept;
+        run.wrong
+            .extend(copied.err().map(|error| format!("{error:#}")));
+    }
+    run
+}
+
+/// Mounts, works, unmounts; what the processes remember, if they came so far.
+fn work(
+    plan: &Plan,
+    subject: &Subject,
+    place: &Place,
+    run: &mut Run,
+    watch: &mut dyn FnMut(&Progress) -> Order,
+) -> Option<Record> {
+    let began = Instant::now();
+    let mut mounted = match Mounted::new(
         &subject.binary,
         &place.image(),
         &place.dir(),
         &place.log(),
         &plan.mount_options(subject),
-    )?;
+    ) {
+        Ok(mounted) => mounted,
+        Err(refusal) => {
+            run.seconds = began.elapsed().as_secs_f64();
+            let log = place.log_text();
+            // The mount itself may break a rule: recovery and the first commit are work, too.
+            run.violation = log.contains(BROKEN).then(|| broken(&log, 0, run.seconds));
+            // Then it refuses, as any mount does, and nothing else.
+            let refused = refusal
+                .ended
+                .is_some_and(|status| matches!(status.code(), Some(2 | 3 | LAST_COMMIT)));
+            if run.violation.is_none() || !refused {
+                run.daemon = Some(refusal.words);
+            }
+            return None;
+        }
+    };
     let began = Instant::now();
     let mut told = String::new();
     let mut first = None;
-    let worked = spec(plan, mounted.dir(), seed).and_then(|spec| {
+    let worked = spec(plan, mounted.dir(), run.seed).and_then(|spec| {
         conductor::run(&spec, &plan.worker, Some(plan.each), &mut |progress| {
             told += &mounted.news();
             if first.is_none() && told.contains(BROKEN) {
@@ -165,97 +170,77 @@ pub fn run(
             }
         })
     });
-    told += &mounted.news();
-    let summary = match worked {
-        Ok(summary) => summary,
-        // Already the folders to work in may meet the race.
-        Err(_) if told.contains(BROKEN) => {
-            let seconds = began.elapsed().as_secs_f64();
-            return broken_at_once(plan, subject, seed, &place, mounted, seconds);
-        }
-        Err(error) => return Err(error),
+    run.seconds = match &worked {
+        Ok(summary) => summary.seconds,
+        Err(_) => began.elapsed().as_secs_f64(),
     };
-    if told.contains(BROKEN) {
-        first = first.or(Some(summary.seconds));
-    }
+    run.operations = worked.as_ref().map_or(0, |summary| summary.operations);
     let ended = mounted.unmount();
     // The last commit may have met one.
-    let after = std::fs::read_to_string(place.log()).unwrap_or_default();
-    if after.contains(BROKEN) {
-        first = first.or(Some(summary.seconds));
+    let log = place.log_text();
+    if log.contains(BROKEN) {
+        let seconds = first.unwrap_or(run.seconds);
+        run.violation = Some(broken(&log, run.operations, seconds));
     }
-    let violation = first.map(|seconds| broken(&after, summary.operations, seconds));
-    let daemon = match ended {
-        Ok(status) if status.success() || violation.is_some() => None,
-        Ok(status) => Some(format!("the daemon ended with {status}")),
-        Err(words) => Some(words),
-    };
-    let mut judgement = Judgement::default();
-    judges::check(&place.image(), &mut judgement);
-    let record = Record {
-        version: 0,
-        spec: summary.spec.clone(),
-        played: summary.played.clone(),
-    };
-    let (image, dir) = (place.image(), place.dir());
-    judges::compare(
-        &image,
-        &dir,
-        &record,
-        plan.kernel,
-        &plan.worker,
-        &mut judgement,
-    )?;
-    let mut run = Run {
-        subject: subject.name.clone(),
-        seed,
-        again: again::command_line(plan, subject, seed),
-        operations: summary.operations,
-        seconds: summary.seconds,
-        wrong: wrong(&summary, violation.is_some()),
-        interrupted: summary.interrupted && violation.is_none(),
-        violation,
-        daemon,
-        judgement,
-        lacking: summary.lacking,
-        denied: summary.denied,
-        kept: None,
-    };
-    if run.violation.is_some() || run.is_wrong() {
-        run.kept = place.keep(plan, &name)?;
+    run.daemon = bad_end(&ended, run.violation.is_some()).or_else(|| panicked(&log));
+    match worked {
+        Ok(summary) => {
+            run.wrong = wrong(&summary, run.violation.is_some());
+            run.interrupted = summary.interrupted && run.violation.is_none();
+            run.lacking = summary.lacking;
+            run.denied = summary.denied;
+            Some(Record {
+                version: 0,
+                spec: summary.spec,
+                played: summary.played,
+            })
+        }
+        Err(error) => {
+            // Already the folders to work in may meet the race, and are refused then.
+            if run.violation.is_none() {
+                run.wrong.push(format!("{error:#}"));
+            }
+            None
+        }
     }
-    Ok(run)
 }
 
-/// A rule was broken before the processes had begun: there is nothing to compare.
-fn broken_at_once(
-    plan: &Plan,
-    subject: &Subject,
-    seed: u64,
-    place: &Place,
-    mounted: Mounted,
-    seconds: f64,
-) -> anyhow::Result<Run> {
-    // It ends badly, as it should after a broken rule.
-    let _ = mounted.unmount();
-    let log = std::fs::read_to_string(place.log()).unwrap_or_default();
-    let mut judgement = Judgement::default();
-    judges::check(&place.image(), &mut judgement);
-    Ok(Run {
-        subject: subject.name.clone(),
-        seed,
-        again: again::command_line(plan, subject, seed),
-        operations: 0,
-        seconds,
-        wrong: Vec::new(),
-        interrupted: false,
-        violation: Some(broken(&log, 0, seconds)),
-        daemon: None,
+fn judge(plan: &Plan, place: &Place, record: Option<&Record>, run: &mut Run) {
+    let (image, judgement) = (place.image(), &mut run.judgement);
+    judges::check(&image, judgement);
+    let Some(record) = record else {
+        let words = "nobody compared the files: it ended before the processes had begun";
+        judgement.not_asked.push(words.into());
+        return;
+    };
+    let compared = judges::compare(
+        &image,
+        &place.dir(),
+        record,
+        plan.kernel,
+        &plan.worker,
         judgement,
-        lacking: Vec::new(),
-        denied: Vec::new(),
-        kept: place.keep(plan, &format!("{}-{seed}", subject.name))?,
-    })
+    );
+    if let Err(error) = compared {
+        run.wrong
+            .push(format!("the files can't be compared: {error:#}"));
+    }
+}
+
+/// How the daemon ended, if it mustn't end so. After a broken rule the last commit fails; what
+/// crashes, panics or hangs does that for a reason of its own.
+fn bad_end(ended: &Result<ExitStatus, String>, violated: bool) -> Option<String> {
+    match ended {
+        Ok(status) if status.success() => None,
+        Ok(status) if violated && status.code() == Some(LAST_COMMIT) => None,
+        Ok(status) => Some(format!("the daemon ended with {status}")),
+        Err(words) => Some(words.clone()),
+    }
+}
+
+fn panicked(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.contains(PANIC))?;
+    Some(format!("the log tells of a panic: {}", line.trim()))
 }
 
 fn make_image(plan: &Plan, image: &Path) -> anyhow::Result<()> {
@@ -289,12 +274,18 @@ fn spec(plan: &Plan, dir: &Path, seed: u64) -> anyhow::Result<Spec> {
     })
 }
 
-/// Wrong answers in words; after a broken rule refusals are what must come.
+/// Wrong answers and deaths in words; after a broken rule refusals are what must come, and nothing
+/// else: not wrong contents, nor what should have been refused and wasn't.
 fn wrong(summary: &Summary, violated: bool) -> Vec<String> {
-    let mut words: Vec<String> = summary
+    let refusal = |words: &str| words.contains("refused with") || words.contains("refusal with");
+    let refused = |words: &str| refusal(words) && !words.ends_with("and wasn't");
+    // A process that is refused what it needs itself says so and ends.
+    let gave_up = |words: &str| words.ends_with(": exit status: 2");
+    let answers = summary
         .wrong
         .iter()
-        .filter(|wrong| !(violated && wrong.words.contains("refused with")))
+        .filter(|wrong| !(violated && refused(&wrong.words)));
+    let mut words: Vec<String> = answers
         .map(|wrong| {
             let (process, step) = (wrong.process, wrong.step);
             format!(
@@ -303,7 +294,12 @@ fn wrong(summary: &Summary, violated: bool) -> Vec<String> {
             )
         })
         .collect();
-    words.extend(summary.deaths.iter().cloned());
+    let deaths = summary.deaths.iter();
+    words.extend(
+        deaths
+            .filter(|death| !(violated && gave_up(death)))
+            .cloned(),
+    );
     words
 }
 
@@ -321,3 +317,6 @@ fn broken(log: &str, operations: u64, seconds: f64) -> Broken {
         report,
     }
 }
+
+#[cfg(test)]
+mod tests;
