@@ -281,6 +281,10 @@ fn a_broken_rule_excuses_a_failed_last_commit_and_no_crash() {
         ]);
         let output = finished.output();
         assert_eq!(finished.status.code(), Some(exit), "{end}: {output}");
+        assert!(
+            output.contains("unfixed: surviving by time: 0 % from "),
+            "{output}"
+        );
         assert!(output.contains("again: "), "{output}");
     }
 }

@@ -1,9 +1,12 @@
-//! A comparison for a terminal.
+//! A comparison for a terminal: the facts of its JSON, without the single runs that held.
 
-use super::report::{Report, Row, first_wrong};
+use super::report::{Point, Report, Row, first_wrong};
 use super::run::Run;
 use std::collections::BTreeSet;
 use std::fmt::Write;
+
+/// Steps of a survival curve that a line shows; of more, as many in even distances.
+const STEPS: usize = 8;
 
 impl Report {
     /// For a terminal.
@@ -46,6 +49,7 @@ impl Report {
         }
         for row in &self.rows {
             self.images(row, &mut out);
+            survivors(row, &mut out);
             self.broken_runs(row, &mut out);
         }
         let not_asked = self.runs.iter().flat_map(|run| &run.judgement.not_asked);
@@ -125,5 +129,70 @@ impl Report {
         {
             let _ = writeln!(out, "{name}: kept {}", kept.display());
         }
+    }
+}
+
+/// When rules broke: the first time, half of the runs, and the curve.
+fn survivors(row: &Row, out: &mut String) {
+    let name = &row.subject;
+    let (Some(operations), Some(seconds)) = (row.first_operations, row.first_seconds) else {
+        return;
+    };
+    let half = match (row.median_operations, row.median_seconds) {
+        (None, None) => "most runs held".to_owned(),
+        (operations, seconds) => {
+            let or_held = |words: Option<String>| words.unwrap_or_else(|| "most held".into());
+            format!(
+                "half of the runs within {} operations, {} s",
+                or_held(operations.map(|n| format!("{n:.0}"))),
+                or_held(seconds.map(|s| format!("{s:.2}")))
+            )
+        }
+    };
+    let _ = writeln!(
+        out,
+        "{name}: the first rule broke after {operations} operations, {seconds:.2} s; {half}"
+    );
+    let by_seconds = curve(&row.survival_seconds, |at| format!("{at:.2} s"));
+    let by_operations = curve(&row.survival_operations, |at| format!("{at:.0}"));
+    let _ = writeln!(out, "{name}: surviving by time: {by_seconds}");
+    let _ = writeln!(out, "{name}: surviving by operations: {by_operations}");
+}
+
+/// The steps of a curve, the last always among them: it says who is left.
+fn curve(points: &[Point], place: impl Fn(f64) -> String) -> String {
+    let steps: Vec<&Point> = points
+        .iter()
+        .filter(|point| point.surviving < 1.0)
+        .collect();
+    let shown = steps.len().min(STEPS);
+    let words = (1..=shown).map(|n| {
+        let step = steps[n * steps.len() / shown - 1];
+        format!("{:.0} % from {}", step.surviving * 100.0, place(step.at))
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(number: usize) -> Vec<Point> {
+        let point = |n: usize| Point {
+            at: n as f64,
+            surviving: 1.0 - n as f64 / number as f64,
+        };
+        (0..=number).map(point).collect()
+    }
+
+    #[test]
+    fn a_curve_shows_some_steps_and_always_the_last() {
+        let show = |number| curve(&points(number), |at| format!("{at:.0} s"));
+        assert_eq!(show(2), "50 % from 1 s, 0 % from 2 s");
+        assert_eq!(show(0), "");
+        let many = show(100);
+        assert_eq!(many.split(", ").count(), STEPS);
+        assert!(many.starts_with("88 % from 12 s"), "{many}");
+        assert!(many.ends_with("0 % from 100 s"), "{many}");
     }
 }

@@ -141,6 +141,23 @@ fn losses_are_told_by_kind() {
     );
 }
 
+/// The terminal had neither the curves nor the operations to the first.
+#[test]
+fn the_text_tells_when_rules_broke_and_how_to_see_it_again() {
+    let runs = vec![broke("unfixed", 1), held("unfixed", 2), held("owned", 1)];
+    let text = report(runs).text();
+    for line in [
+        "unfixed: the first rule broke after 40 operations, 0.50 s; half of the runs within 40 \
+         operations, 0.50 s",
+        "unfixed: surviving by time: 50 % from 0.50 s",
+        "unfixed: surviving by operations: 50 % from 40",
+        "  again: btrfuse lab live --seed 1",
+    ] {
+        assert!(text.lines().any(|said| said == line), "{line}: {text}");
+    }
+    assert!(!text.contains("owned: surviving"), "{text}");
+}
+
 /// It was divided by nothing, and came out as the slowest.
 #[test]
 fn a_run_that_got_nowhere_says_nothing_about_speed() {
