@@ -92,3 +92,43 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::workload::mix::Mix;
+
+    /// The evidence was deleted because it couldn't be copied.
+    #[test]
+    fn what_cannot_be_kept_elsewhere_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mix = Mix::parse("empty-leaves").unwrap();
+        let mut plan = Plan::new(Vec::new(), "btrfuse".into(), mix);
+        plan.folder = dir.path().join("folder");
+        let image = |keep: Option<PathBuf>| {
+            let plan = Plan {
+                keep,
+                ..plan.clone()
+            };
+            let mut place = Place::new(&plan, "unfixed-1").unwrap();
+            std::fs::write(place.image(), "image").unwrap();
+            let (kept, copied) = place.keep(&plan, "unfixed-1");
+            let folder = place.folder.clone();
+            drop(place);
+            (kept, copied.is_ok(), folder)
+        };
+        let (kept, is_copied, folder) = image(None);
+        assert!(is_copied && kept.is_none() && !folder.exists());
+        let target = dir.path().join("kept");
+        let (kept, is_copied, folder) = image(Some(target.clone()));
+        assert!(is_copied && !folder.exists());
+        assert_eq!(kept, Some(target.join("unfixed-1")));
+        assert!(target.join("unfixed-1/image.btrfs").exists());
+        let in_the_way = dir.path().join("file");
+        std::fs::write(&in_the_way, "").unwrap();
+        let (kept, is_copied, folder) = image(Some(in_the_way));
+        assert!(!is_copied);
+        assert_eq!(kept.as_ref(), Some(&folder));
+        assert!(folder.join("image.btrfs").exists());
+    }
+}

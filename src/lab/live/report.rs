@@ -104,7 +104,7 @@ pub struct Report {
     pub not_applicable: Vec<String>,
     /// Every run.
     pub runs: Vec<Run>,
-    /// Somebody ended it early; the last run isn't counted.
+    /// Somebody ended it early; the last run counts only if something is wrong with it.
     pub interrupted: bool,
     /// Why it ended before all runs were made, though nobody asked for that.
     pub gave_up: Option<String>,

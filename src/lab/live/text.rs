@@ -60,7 +60,10 @@ impl Report {
             let _ = writeln!(out, "{words}");
         }
         if self.interrupted {
-            let _ = writeln!(out, "ended early: the run in progress isn't counted");
+            let _ = writeln!(
+                out,
+                "ended early: a run in progress counts only if something is wrong with it"
+            );
         }
         if let Some(why) = &self.gave_up {
             let _ = writeln!(out, "ended early: {why}");

@@ -413,6 +413,16 @@ mod tests {
     }
 
     #[test]
+    fn a_mix_is_written_as_it_is_read() {
+        assert_eq!(Mix::parse("data").unwrap().to_string(), "data");
+        let changed = Mix::parse("data,write=0,creat=9").unwrap();
+        let words = changed.to_string();
+        assert!(words.starts_with("creat=9,link=1,unlink=3,"), "{words}");
+        assert!(!words.contains(",write="), "{words}");
+        assert_eq!(Mix::parse(&words), Ok(changed));
+    }
+
+    #[test]
     fn what_is_no_mix_is_refused_in_words() {
         for (text, word) in [
             ("nonsense", "empty-leaves"),

@@ -1,3 +1,5 @@
+//! Damage is told, on real images; the unnamed alarm about orphans is not, and nothing hides behind it.
+
 use super::*;
 use crate::commit::mkfs::{self, MkfsOptions};
 use crate::fs::{Caller, NodeId, Who, WriteFlags};

@@ -1,3 +1,5 @@
+//! Sums, curves and failures; and that the terminal has them all.
+
 use super::*;
 use crate::lab::live::run::Broken;
 

@@ -1,3 +1,5 @@
+//! What a broken rule explains of a run, and what it does not.
+
 use super::*;
 use crate::lab::workload::features::Features;
 use crate::lab::workload::mix::Mix;
