@@ -12,7 +12,7 @@ use crate::lab::machine_code;
 use crate::lab::report::evidence::{Evidence, Live};
 use crate::lab::report::model::Model;
 use crate::lab::report::schedules::Schedules;
-use crate::lab::report::{Report, matrix, page, text};
+use crate::lab::report::{Report, mounts as table, page, text};
 use crate::lab::workload::conductor::Order;
 use crate::lab::workload::mix::Mix;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -63,7 +63,10 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
 
 /// What other builds found.
 fn read(args: &ReportArgs) -> Result<Evidence, Failure> {
-    let mut evidence = Evidence::default();
+    let mut evidence = Evidence {
+        quick: args.quick,
+        ..Evidence::default()
+    };
     if let Some(path) = &args.model {
         let model = Model::parse(&text_of(path)?).map_err(|why| unreadable(path, &why))?;
         evidence.model = Some(model);
@@ -164,7 +167,7 @@ impl Go<'_> {
             .map(|point| format!("{point}:{WIDENED_US}"))
             .into_iter()
             .collect();
-        plan.options = matrix::meetings(point)
+        plan.options = table::meetings(point)
             .iter()
             .map(|option| (*option).to_owned())
             .collect();
@@ -214,7 +217,7 @@ impl Go<'_> {
     /// and of reclaim; and nothing.
     fn points(&self) -> Vec<Option<Point>> {
         let mut points: Vec<_> = Play::all()
-            .filter_map(|play| matrix::widened(play).ok())
+            .filter_map(|play| table::widened(play).ok())
             .map(Some)
             .collect();
         points.dedup();

@@ -1,12 +1,11 @@
 //! The mail's doubts: for each an experiment, its numbers, and an answer that follows from them.
 
 use super::evidence::Evidence;
-use super::grouped;
+use super::{grouped, mounts};
 use crate::extent_buffer::Kind;
 use crate::lab::cost::Costs;
 use crate::lab::cost::lookups::Shape;
 use crate::lab::explore::Counts;
-use crate::sync::race_point::Point;
 use serde::Serialize;
 
 /// A doubt and what becomes of it.
@@ -236,14 +235,12 @@ fn unseen(evidence: &Evidence) -> Doubt {
             lost.push(name);
         }
     }
-    if let Some(live) = evidence.live_at(Point::ReclaimTested) {
-        for kind in [Kind::Handshake, Kind::Owned] {
-            if let Some(row) = live.rows.iter().find(|row| row.subject == kind.name()) {
-                doubt.number(
-                    format!("C on mounts, {}", kind.name()),
-                    format!("{} of {} runs broken", row.violations, row.runs),
-                );
-            }
+    for kind in [Kind::Handshake, Kind::Owned] {
+        if let Some(row) = mounts::of_reclaim(evidence, kind) {
+            doubt.number(
+                format!("C on mounts, {}", kind.name()),
+                format!("{} of {} runs broken", row.violations, row.runs),
+            );
         }
     }
     let weak = evidence.model.as_ref().map(|model| {

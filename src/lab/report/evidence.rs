@@ -1,8 +1,8 @@
 //! Runs the engines, and keeps what they found.
 
-use super::grouped;
 use super::model::Model;
 use super::schedules::Schedules;
+use super::{grouped, mounts};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::scenarios::mutants::MUTANTS;
 use crate::extent_buffer::scenarios::native::{self, Rounds};
@@ -44,6 +44,8 @@ pub struct Evidence {
     pub costs: Option<Costs>,
     /// The empty lock section of the handshake, in a build that people mount.
     pub section: Option<Result<Section, String>>,
+    /// Runs on mounts were short, so that a loser may have luck.
+    pub quick: bool,
     /// How long all took.
     pub seconds: f64,
 }
@@ -65,6 +67,9 @@ pub struct Live {
     pub plan: LivePlan,
     /// A subject a row.
     pub rows: Vec<Row>,
+    /// Somebody ended it early; the last run isn't counted.
+    #[serde(default)]
+    pub interrupted: bool,
 }
 
 /// What a reader must know of a live comparison's plan.
@@ -94,7 +99,20 @@ impl Live {
                 nodesize: report.plan.nodesize,
             },
             rows: report.rows.clone(),
+            interrupted: report.interrupted,
         }
+    }
+
+    /// What it found of a protocol, if it ran that.
+    pub fn row(&self, kind: Kind) -> Option<&Row> {
+        let mut rows = self.rows.iter();
+        rows.find(|row| row.subject == kind.name() && row.runs > 0)
+    }
+
+    /// Whether it had the options without which nobody comes to this window.
+    pub fn meets(&self, point: Point) -> bool {
+        let has = |wanted: &&str| self.plan.options.iter().any(|option| option == *wanted);
+        mounts::meetings(Some(point)).iter().all(has)
     }
 
     /// Whether threads slept at this point and nowhere else.
@@ -114,8 +132,13 @@ impl Live {
             [] => String::new(),
             options => format!(" -o {};", options.join(",")),
         };
+        let early = if self.interrupted {
+            "; ended early"
+        } else {
+            ""
+        };
         format!(
-            "{delays};{options} {} processes, {} KiB nodes, {} KiB of cache",
+            "{delays};{options} {} processes, {} KiB nodes, {} KiB of cache{early}",
             plan.processes,
             plan.nodesize / 1024,
             plan.cache_bytes / 1024
@@ -161,11 +184,6 @@ impl Evidence {
             self.raced.push(Cell { play, kind, found });
         }
         install_delays(&delays(0));
-    }
-
-    /// The comparison on mounts with this window widened.
-    pub fn live_at(&self, point: Point) -> Option<&Live> {
-        self.live.iter().find(|live| live.widens(point))
     }
 
     /// What exploring found.

@@ -1,11 +1,10 @@
 //! A table an engine: a row a scenario, a column a protocol, and no cell without a word.
 
 use super::evidence::{Cell as Found, Evidence};
-use super::grouped;
+use super::{grouped, mounts};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::lifetime::Profile;
 use crate::extent_buffer::scenarios::Play;
-use crate::sync::race_point::Point;
 use serde::Serialize;
 
 /// What one engine says.
@@ -72,7 +71,8 @@ impl State {
 }
 
 impl Cell {
-    fn judged(breaks: bool, words: String, as_expected: bool) -> Self {
+    /// A verdict, what it rests on, and whether it is the registry's.
+    pub(super) fn judged(breaks: bool, words: String, as_expected: bool) -> Self {
         Self {
             state: State::of(breaks),
             words,
@@ -85,7 +85,8 @@ impl Cell {
         matches!(self.state, State::NotApplicable | State::NotRun)
     }
 
-    fn silent(state: State, why: &str) -> Self {
+    /// No verdict, and why.
+    pub(super) fn silent(state: State, why: &str) -> Self {
         Self {
             state,
             words: why.to_owned(),
@@ -161,8 +162,11 @@ pub fn tables(evidence: &Evidence) -> Vec<Table> {
     tables.push(table(
         "live",
         "Whole mounts under several processes, a delay point widening the window of the scenario: \
-         runs that broke a rule / runs. A loser may have luck.",
-        |play, kind| live(evidence, play, kind),
+         runs that broke a rule / runs. unfixed must break in A, and with handshake in C, unless the \
+         report is a quick one; elsewhere a loser may have luck. Unwidened are the runs of \
+         protocols that have no such point, as they test and act in one step: owned and packed-word \
+         in A and B, packed-word in F.",
+        |play, kind| mounts::cell(evidence, play, kind),
     ));
     tables
 }
@@ -324,52 +328,4 @@ fn raced(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
     let words = format!("{} / {}", grouped(broken), grouped(run));
     let may = play.must_lose(kind, Profile::NATIVE);
     Cell::judged(broken > 0, words, may || broken == 0)
-}
-
-/// The delay point that widens a scenario's window on a mount, or why there is none.
-pub fn widened(play: Play) -> Result<Point, &'static str> {
-    match (play.scenario.letter, play.as_it_was) {
-        (_, true) => Err("the filesystem doesn't do it that way"),
-        ('A', _) => Ok(Point::DropTested),
-        ('B', _) => Ok(Point::StaleTested),
-        ('C', _) => Ok(Point::ReclaimTested),
-        ('F', _) => Ok(Point::WritebackBegins),
-        ('D' | 'E', _) => Err("who meets whom isn't chosen on a mount; it is in the runs of A"),
-        _ => Err("no delay point is in its window; the other runs pass it unwidened"),
-    }
-}
-
-/// Mount options without which nobody comes to a window. Reclaim meets a new block only where somebody
-/// has just read what was freed there, and hardly ever comes for a buffer so young.
-pub fn meetings(point: Option<Point>) -> &'static [&'static str] {
-    match point {
-        Some(Point::ReclaimTested) => &["ahead=freed", "reclaim=always"],
-        _ => &[],
-    }
-}
-
-fn live(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
-    let point = match widened(play) {
-        Ok(point) => point,
-        Err(why) => return Cell::silent(State::NotApplicable, why),
-    };
-    let run = evidence.live_at(point);
-    let row = run.and_then(|run| {
-        let mut rows = run.rows.iter();
-        rows.find(|row| row.subject == kind.name() && row.runs > 0)
-    });
-    let Some(row) = row else {
-        return Cell::silent(State::NotRun, "live mounts were left out");
-    };
-    let words = format!("{} / {} runs", row.violations, row.runs);
-    let (words, as_expected) = match row.failure() {
-        None => (words, true),
-        Some(failure) => (format!("{words}; {failure}"), false),
-    };
-    Cell::judged(row.violations > 0, words, as_expected)
-}
-
-/// Whether a comparison on mounts has cells in the table.
-pub fn has_cells(live: &super::evidence::Live) -> bool {
-    Play::all().any(|play| widened(play).is_ok_and(|point| live.widens(point)))
 }

@@ -4,6 +4,7 @@
 //! * [`model`]: reads what the model checker's own build found.
 //! * [`schedules`]: reads what the build with a scheduler of its own found.
 //! * [`matrix`]: a table an engine, a cell for each protocol and scenario, none of them empty.
+//! * [`mounts`]: which comparison on live mounts stands in which cell, and what of it is shown.
 //! * [`doubts`]: the mail's doubts, the numbers that speak to them, and the answers.
 //! * [`page`], [`charts`], [`text`]: the same facts as HTML and for a terminal.
 //!
@@ -14,6 +15,7 @@ pub mod doubts;
 pub mod evidence;
 pub mod matrix;
 pub mod model;
+pub mod mounts;
 pub mod page;
 pub mod schedules;
 pub mod text;
@@ -24,10 +26,10 @@ mod tests;
 use super::cost::Costs;
 use super::explore::Exploration;
 use super::lanes::Lanes;
-use super::live::report::Row;
 use doubts::Doubt;
 use evidence::Evidence;
 use matrix::Table;
+use mounts::Live;
 use serde::Serialize;
 
 /// The whole.
@@ -53,31 +55,18 @@ pub struct Report {
     pub doubts: Vec<Doubt>,
 }
 
-/// A comparison on live mounts.
-#[derive(Clone, Debug, Serialize)]
-pub struct Live {
-    /// What was widened, if anything.
-    pub title: String,
-    /// A subject a row.
-    pub rows: Vec<Row>,
-}
-
 impl Report {
     /// Puts together what the engines found.
     pub fn new(evidence: &Evidence) -> Self {
         let tables = matrix::tables(evidence);
         let mut surprises: Vec<String> = tables.iter().flat_map(Table::surprises).collect();
         surprises.extend(others(evidence));
-        let live = evidence.live.iter().map(|live| Live {
-            title: live.title(),
-            rows: live.rows.clone(),
-        });
         Self {
             made: evidence.made(),
             protocols: matrix::protocols(),
             surprises,
             lanes: evidence.lanes(),
-            live: live.collect(),
+            live: evidence.live.iter().map(Live::of).collect(),
             costs: evidence.costs.clone(),
             doubts: doubts::all(evidence),
             tables,
@@ -97,12 +86,7 @@ fn others(evidence: &Evidence) -> Vec<String> {
         let program = &section.program;
         out.push(format!("machine code: no whole lock section in {program}"));
     }
-    for live in evidence.live.iter().filter(|live| !matrix::has_cells(live)) {
-        out.extend(live.rows.iter().filter_map(|row| {
-            let (title, name, failure) = (live.title(), &row.subject, row.failure()?);
-            Some(format!("live mounts, {title}: {name}: {failure}"))
-        }));
-    }
+    out.extend(mounts::surprises(evidence));
     out
 }
 

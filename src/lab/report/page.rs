@@ -4,7 +4,8 @@
 use super::charts;
 use super::doubts::Doubt;
 use super::matrix::{Cell, State, Table};
-use super::{Live, Report, grouped};
+use super::mounts::Live;
+use super::{Report, grouped};
 use crate::lab::cost::Costs;
 use crate::lab::cost::lookups::Shape;
 use crate::lab::lanes::Lanes;

@@ -139,6 +139,7 @@ fn a_mutant_that_survives_and_a_mount_that_breaks_are_surprises_too() {
             row("owned", 1, 0),
             row("packed-word", 0, 0),
         ],
+        interrupted: false,
     });
     let surprises = Report::new(&evidence).surprises;
     let expected = ["survives", "handshake: 1 of 3 images", "owned: 1 of 3 runs"];
