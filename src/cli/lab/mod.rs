@@ -216,6 +216,10 @@ struct ReportArgs {
     /// Short runs on mounts and fewer rounds: a few minutes less, and fewer losers caught.
     #[arg(long)]
     quick: bool,
+    /// Exit with 7 too when anything wasn't run: cells, costs, the program's machine code, or what was
+    /// left to do when somebody ended it.
+    #[arg(long, conflicts_with = "quick")]
+    whole: bool,
     /// Where images lie while they are used; not in memory.
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     dir: PathBuf,

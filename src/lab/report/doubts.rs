@@ -138,7 +138,10 @@ fn dropped(evidence: &Evidence) -> Doubt {
              each. {needed}"
         ),
         Some(Ok(_)) => format!("In this build it did: the section isn't whole. {needed}"),
-        _ => format!("This run has no release build to look into. {needed}"),
+        Some(Err(why)) => {
+            format!("The build that was named couldn't be looked into: {why}. {needed}")
+        }
+        None => format!("This run has no release build to look into. {needed}"),
     };
     doubt
 }

@@ -46,6 +46,10 @@ pub struct Evidence {
     pub section: Option<Result<Section, String>>,
     /// Runs on mounts were short, so that a loser may have luck.
     pub quick: bool,
+    /// Engines that couldn't do their work, and why.
+    pub failed: Vec<String>,
+    /// Somebody ended it early; what was left to do is missing.
+    pub interrupted: bool,
     /// How long all took.
     pub seconds: f64,
 }
@@ -205,6 +209,9 @@ impl Evidence {
             ),
             words("took", format!("{:.0} s", self.seconds)),
         ];
+        if self.interrupted {
+            made.push(words("ended early", "what was left isn't in it".into()));
+        }
         if let Some(rounds) = self.raced.first().map(|cell| cell.found.run) {
             let points: Vec<_> = WINDOWS.iter().map(|point| point.name()).collect();
             let value = format!(

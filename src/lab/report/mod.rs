@@ -6,6 +6,7 @@
 //! * [`matrix`]: a table an engine, a cell for each protocol and scenario, none of them empty.
 //! * [`mounts`]: which comparison on live mounts stands in which cell, and what of it is shown.
 //! * [`doubts`]: the mail's doubts, the numbers that speak to them, and the answers.
+//! * [`whole`]: what wasn't run, by name.
 //! * [`page`], [`charts`], [`text`]: the same facts as HTML and for a terminal.
 //!
 //! No number here is written by hand: each comes from an engine in the run that is reported.
@@ -19,6 +20,7 @@ pub mod mounts;
 pub mod page;
 pub mod schedules;
 pub mod text;
+pub mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,10 @@ pub struct Report {
     /// that survives, a lock section that isn't in the program, a failure on mounts that no table
     /// has.
     pub surprises: Vec<String>,
+    /// What a whole report has and this one lacks, in words.
+    pub missing: Vec<String>,
+    /// Somebody ended it early; it has what was found until then.
+    pub ended_early: bool,
     /// The race of 2015 on the real tree, and failing schedules.
     pub lanes: Vec<Lanes>,
     /// Comparisons on live mounts.
@@ -65,6 +71,8 @@ impl Report {
             made: evidence.made(),
             protocols: matrix::protocols(),
             surprises,
+            missing: whole::missing(evidence, &tables),
+            ended_early: evidence.interrupted,
             lanes: evidence.lanes(),
             live: evidence.live.iter().map(Live::of).collect(),
             costs: evidence.costs.clone(),
@@ -74,20 +82,80 @@ impl Report {
     }
 }
 
+impl Report {
+    /// What follows, in words: `Err` when a verdict isn't the registry's.
+    pub fn verdict(&self) -> Result<String, &[String]> {
+        let words = match (self.surprises.as_slice(), self.missing.as_slice()) {
+            ([], []) => "Every verdict is the registry's.".to_owned(),
+            ([], missing) => format!(
+                "Every verdict that was reached is the registry's. Not run: {}.",
+                missing.join("; ")
+            ),
+            (surprises, _) => return Err(surprises),
+        };
+        Ok(match self.ended_early {
+            true => format!("Ended early. {words}"),
+            false => words,
+        })
+    }
+
+    /// Why it isn't what it should be, if it isn't; whoever asks for a whole one wants nothing left
+    /// out of it.
+    pub fn failures(&self, whole: bool) -> Vec<String> {
+        let mut out = Vec::new();
+        if !self.surprises.is_empty() {
+            let surprises = self.surprises.join("; ");
+            out.push(format!("not the expected verdict: {surprises}"));
+        }
+        if whole && self.ended_early {
+            out.push("it was ended early".to_owned());
+        }
+        if whole && !self.missing.is_empty() {
+            out.push(format!("not run: {}", self.missing.join("; ")));
+        }
+        out
+    }
+}
+
 /// Surprises that no table has.
 fn others(evidence: &Evidence) -> Vec<String> {
     let survives = |(name, found): &(&str, Exploration)| {
         (found.total().failing == 0).then(|| format!("explore: the planted mutant {name} survives"))
     };
     let mut out: Vec<String> = evidence.mutants.iter().filter_map(survives).collect();
-    if let Some(Ok(section)) = &evidence.section
-        && !section.is_there()
-    {
-        let program = &section.program;
-        out.push(format!("machine code: no whole lock section in {program}"));
+    if let Some(model) = &evidence.model {
+        let wrong = model.results.iter().filter(|cell| {
+            let survives = cell.verdict != "loses" || !cell.as_expected;
+            cell.mutant && survives
+        });
+        let words = |cell: &model::Explored| unexpected("model", &cell.protocol, &cell.label);
+        out.extend(wrong.map(words));
     }
+    if let Some(schedules) = &evidence.schedules {
+        // Whole operations have a table, planted faults of theirs too.
+        let wrong = schedules.results.iter().filter(|cell| {
+            let survives = !cell.loses() || !cell.as_expected;
+            cell.mutant && survives && !cell.is_tree()
+        });
+        let words =
+            |cell: &schedules::Scheduled| unexpected("schedules", &cell.protocol, &cell.label);
+        out.extend(wrong.map(words));
+    }
+    match &evidence.section {
+        Some(Ok(section)) if !section.is_there() => {
+            let program = &section.program;
+            out.push(format!("machine code: no whole lock section in {program}"));
+        }
+        Some(Err(why)) => out.push(format!("machine code: not judged: {why}")),
+        Some(Ok(_)) | None => {}
+    }
+    out.extend(evidence.failed.iter().cloned());
     out.extend(mounts::surprises(evidence));
     out
+}
+
+fn unexpected(engine: &str, mutant: &str, label: &str) -> String {
+    format!("{engine}: the planted mutant {mutant} survives in {label}")
 }
 
 /// A number as people read it: 1,165,466.

@@ -75,11 +75,14 @@ fn head(report: &Report) -> Markup {
         table.facts {
             @for (name, value) in &report.made { tr { th scope="row" { (name) } td { (value) } } }
         }
-        @if report.surprises.is_empty() {
-            p.answer { "Every verdict is the registry's." }
-        } @else {
-            p.answer { "Not as expected:" }
-            ul { @for words in &report.surprises { li { (words) } } }
+        @match report.verdict() {
+            Ok(words) => p.answer { (words) },
+            Err(surprises) => {
+                p.answer { "Not as expected:" }
+                ul { @for words in surprises { li { (words) } } }
+                @if report.ended_early { p.answer { "Ended early." } }
+                @if !report.missing.is_empty() { p { "Not run: " (report.missing.join("; ")) "." } }
+            }
         }
     }
 }

@@ -60,11 +60,10 @@ impl Schedules {
 
     /// The plays of whole tree operations: labels and titles.
     pub fn tree_plays(&self) -> Vec<(&str, &str)> {
-        let is_tree = |cell: &&Scheduled| cell.label.starts_with('T');
         let mut plays: Vec<_> = self
             .results
             .iter()
-            .filter(is_tree)
+            .filter(|cell| cell.is_tree())
             .map(|cell| (cell.label.as_str(), cell.title.as_str()))
             .collect();
         plays.dedup();
@@ -73,6 +72,11 @@ impl Schedules {
 }
 
 impl Scheduled {
+    /// Whether it is a play of whole tree operations.
+    pub fn is_tree(&self) -> bool {
+        self.label.starts_with('T')
+    }
+
     /// Whether a rule was broken, a tree damaged, or all threads waited for each other.
     pub fn loses(&self) -> bool {
         self.verdict == "loses"

@@ -2,6 +2,7 @@
 
 use super::evidence::{Evidence, Live, LivePlan};
 use super::matrix::{State, Table, protocols};
+use super::model::Model;
 use super::schedules::Schedules;
 use super::{Report, page, text};
 use crate::extent_buffer::Kind;
@@ -189,4 +190,98 @@ fn page_terminal_and_json_have_the_same_facts() {
     let tables = json["tables"].as_array().unwrap();
     assert_eq!(tables.len(), FOUND.tables.len());
     assert_eq!(json["lanes"].as_array().unwrap().len(), FOUND.lanes.len());
+}
+
+/// Planted faults of the other builds have no cell; whoever reads that all is well believes them too.
+#[test]
+fn mutants_that_survive_in_other_builds_are_surprises() {
+    let name = "handshake, lock section deleted";
+    let model = |verdict: &str, as_expected: bool| {
+        let json = format!(
+            r#"{{ "engine": "model", "results": [{{ "label": "A", "protocol": "{name}",
+            "mutant": true, "profile": "full-rmws", "executions": 9, "verdict": "{verdict}",
+            "as_expected": {as_expected} }}] }}"#
+        );
+        let schedules = json.replace("\"model\"", "\"schedules\"").replace(
+            "\"mutant\"",
+            "\"title\": \"a dropper meets a reuser\", \"tried\": [], \"mutant\"",
+        );
+        Evidence {
+            model: Some(Model::parse(&json).unwrap()),
+            schedules: Some(Schedules::parse(&schedules).unwrap()),
+            ..Evidence::default()
+        }
+    };
+    assert_eq!(Report::new(&model("loses", true)).surprises, [""; 0]);
+    let surprises = Report::new(&model("wins", false)).surprises;
+    assert_eq!(surprises.len(), 2, "{surprises:?}");
+    for (words, engine) in surprises.iter().zip(["model", "schedules"]) {
+        assert!(words.starts_with(engine) && words.contains(name), "{words}");
+    }
+}
+
+/// It once read like a run to which no program was given.
+#[test]
+fn a_program_that_cannot_be_judged_is_a_surprise() {
+    let evidence = Evidence {
+        section: Some(Err("its symbols are gone".into())),
+        ..Evidence::default()
+    };
+    let report = Report::new(&evidence);
+    assert_eq!(report.surprises.len(), 1, "{:?}", report.surprises);
+    let answer = &report.doubts[1].answer;
+    assert!(report.surprises[0].contains("its symbols are gone"));
+    assert!(answer.contains("its symbols are gone") && !answer.contains("no release build"));
+}
+
+#[test]
+fn what_was_not_run_is_named_and_fails_a_whole_report() {
+    let named = FOUND.failures(true).join("\n");
+    for words in [
+        "model, full-rmws: all of it",
+        "live: all of it",
+        // Of T1 two protocols were run.
+        "schedules, whole operations: T1 under handshake",
+        "schedules: all of it",
+        "the planted mutant",
+        "costs",
+    ] {
+        assert!(named.contains(words), "{words}:\n{named}");
+        assert!(page::html(&FOUND).contains(words) && text::text(&FOUND).contains(words));
+    }
+    assert!(!named.contains("T1 under unfixed") && !named.contains("explore"));
+    assert_eq!(FOUND.failures(false), [""; 0]);
+}
+
+#[test]
+fn a_report_that_was_ended_early_says_so_and_is_not_whole() {
+    let evidence = Evidence {
+        interrupted: true,
+        ..Evidence::default()
+    };
+    let report = Report::new(&evidence);
+    let failures = report.failures(true).join("\n");
+    assert!(failures.contains("ended early"), "{failures}");
+    assert!(page::html(&report).contains("Ended early."));
+    assert!(text::text(&report).contains("Ended early."));
+    assert_eq!(serde_json::to_value(&report).unwrap()["ended_early"], true);
+}
+
+/// What `lab live --report` wrote when it was ended early is read as such.
+#[test]
+fn a_comparison_that_was_ended_early_says_so() {
+    let json = r#"{ "plan": { "delays": [], "options": [], "processes": 8, "cache_bytes": 1048576,
+        "nodesize": 4096 }, "rows": [], "runs": [], "interrupted": true, "seconds": 1.0 }"#;
+    let evidence = Evidence {
+        live: vec![serde_json::from_str(json).unwrap()],
+        ..Evidence::default()
+    };
+    let report = Report::new(&evidence);
+    assert!(report.live[0].title.contains("ended early"));
+    assert!(
+        report
+            .missing
+            .iter()
+            .any(|words| words.contains("ended early"))
+    );
 }

@@ -22,10 +22,18 @@ pub fn text(report: &Report) -> String {
     for table in &report.tables {
         verdicts(report, table, &mut out);
     }
-    match report.surprises.as_slice() {
-        [] => out.push_str("\nEvery verdict is the registry's.\n"),
-        surprises => {
+    match report.verdict() {
+        Ok(words) => {
+            let _ = writeln!(out, "\n{words}");
+        }
+        Err(surprises) => {
             let _ = writeln!(out, "\nNOT AS EXPECTED:\n{}", surprises.join("\n"));
+            if report.ended_early {
+                out.push_str("Ended early.\n");
+            }
+            if !report.missing.is_empty() {
+                let _ = writeln!(out, "Not run: {}.", report.missing.join("; "));
+            }
         }
     }
     for lanes in &report.lanes {
