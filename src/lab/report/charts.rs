@@ -1,9 +1,9 @@
 //! Survival curves and cost bars, as SVG that needs no colour: lines differ by their dashes and are
 //! named at their ends, bars have their numbers beside them.
 
+use super::shown::{Curve, Over};
 use crate::lab::cost::lookups::{self, Shape};
 use crate::lab::cost::mounts;
-use crate::lab::live::report::{Point, Row};
 use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;
@@ -15,31 +15,28 @@ const BOTTOM: f64 = 40.0;
 const RIGHT: f64 = 150.0;
 const DASHES: [&str; 6] = ["", "8 4", "2 3", "10 3 2 3", "5 2", "1 4"];
 
-/// The share of runs that no rule was broken in, over operations. Empty without runs.
-pub fn survival(rows: &[Row]) -> String {
-    let rows: Vec<&Row> = rows.iter().filter(|row| row.runs > 0).collect();
-    let most = |row: &&Row| row.operations as f64 / row.runs as f64;
-    let span = rows.iter().map(most).fold(1.0, f64::max);
-    let last = rows
-        .iter()
-        .flat_map(|row| &row.survival_operations)
-        .map(|point| point.at)
-        .fold(span, f64::max);
-    if rows.is_empty() {
+/// The share of runs that no rule was broken in. Empty without runs.
+pub fn survival(curves: &[Curve<'_>], over: Over) -> String {
+    let ends = curves.iter().map(|curve| curve.end);
+    let last = ends.fold(1e-3, f64::max);
+    if curves.is_empty() {
         return String::new();
     }
     let x = |at: f64| LEFT + at / last * (WIDTH - LEFT - RIGHT);
     let y = |share: f64| TOP + (1.0 - share) * (HEIGHT - TOP - BOTTOM);
     let mut svg = open(
         HEIGHT,
-        "Share of the runs in which no rule was broken yet, over operations",
+        &format!(
+            "Share of the runs in which no rule was broken yet, over {}",
+            over.words()
+        ),
     );
     for (share, words) in [(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")] {
         grid(&mut svg, y(share));
         label(&mut svg, LEFT - 6.0, y(share) + 4.0, "end", words);
     }
     for part in [0.0, 0.5, 1.0] {
-        let words = super::grouped((last * part) as u64);
+        let words = over.number(last * part);
         label(
             &mut svg,
             x(last * part),
@@ -54,19 +51,26 @@ pub fn survival(rows: &[Row]) -> String {
         middle,
         HEIGHT - 4.0,
         "middle",
-        "operations of a run",
+        &format!("{} of a run; each line ends with its longest", over.words()),
     );
     // Names of lines that end at one height stand below each other.
     let mut names: Vec<(f64, String)> = Vec::new();
-    for (n, row) in rows.iter().enumerate() {
-        let (path, end) = steps(&row.survival_operations, last, x, y);
+    for (n, curve) in curves.iter().enumerate() {
+        let (path, end) = steps(curve, x, y);
         // Writing to a string can't fail, here and below.
         let _ = writeln!(
             svg,
             "<path d=\"{path}\" class=\"line l{n}\" stroke-dasharray=\"{}\"/>",
             DASHES[n % DASHES.len()]
         );
-        names.push((end, format!("{} {}", dash_words(n), row.subject)));
+        // A bar across the end, as dashes may end anywhere.
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{:.1} {:.1} v8\" class=\"line\"/>",
+            x(curve.end),
+            end - 4.0
+        );
+        names.push((end, format!("{} {}", dash_words(n), curve.name)));
     }
     names.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut at = TOP - 12.0;
@@ -78,19 +82,14 @@ pub fn survival(rows: &[Row]) -> String {
     svg
 }
 
-/// A line that falls at each point, and where it ends.
-fn steps(
-    points: &[Point],
-    last: f64,
-    x: impl Fn(f64) -> f64,
-    y: impl Fn(f64) -> f64,
-) -> (String, f64) {
+/// A line that falls at each point, as far as somebody was seen, and how high it ends.
+fn steps(curve: &Curve<'_>, x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) -> (String, f64) {
     let (mut path, mut share) = (format!("M{:.1} {:.1}", x(0.0), y(1.0)), 1.0);
-    for point in points {
+    for point in curve.points {
         let _ = write!(path, " H{:.1} V{:.1}", x(point.at), y(point.surviving));
         share = point.surviving;
     }
-    let _ = write!(path, " H{:.1}", x(last));
+    let _ = write!(path, " H{:.1}", x(curve.end));
     (path, y(share))
 }
 
@@ -198,4 +197,32 @@ fn label(svg: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
         svg,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever broke after 10 operations isn't shown to have been seen for 100.
+    #[test]
+    fn a_line_ends_where_its_own_longest_run_did() {
+        let curve = |name, end| Curve {
+            name,
+            points: &[],
+            end,
+        };
+        let svg = survival(
+            &[curve("short", 10.0), curve("long", 100.0)],
+            Over::Operations,
+        );
+        let end = |n: usize| {
+            let line = svg
+                .lines()
+                .find(|line| line.contains(&format!("line l{n}")));
+            let (_, end) = line.unwrap().split_once(" H").unwrap();
+            end.split('"').next().unwrap().parse::<f64>().unwrap()
+        };
+        let width = |n| end(n) - LEFT;
+        assert!((width(0) * 10.0 - width(1)).abs() < 1.0, "{svg}");
+    }
 }

@@ -74,6 +74,35 @@ pub struct Live {
     /// Somebody ended it early; the last run isn't counted.
     #[serde(default)]
     pub interrupted: bool,
+    /// Every run; none where a file has only sums.
+    #[serde(default)]
+    pub runs: Vec<LiveRun>,
+}
+
+/// What is shown of a run.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LiveRun {
+    /// Whose.
+    pub subject: String,
+    /// Of the workload.
+    pub seed: u64,
+    /// Operations of all processes.
+    pub operations: u64,
+    /// Wall time of them.
+    pub seconds: f64,
+    /// The first broken rule.
+    pub violation: Option<LiveViolation>,
+}
+
+/// A broken rule.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LiveViolation {
+    /// Operations until then.
+    pub operations: u64,
+    /// Seconds until then.
+    pub seconds: f64,
+    /// What the log says of it.
+    pub report: String,
 }
 
 /// What a reader must know of a live comparison's plan.
@@ -104,6 +133,7 @@ impl Live {
             },
             rows: report.rows.clone(),
             interrupted: report.interrupted,
+            runs: report.runs.iter().map(LiveRun::of).collect(),
         }
     }
 
@@ -147,6 +177,22 @@ impl Live {
             plan.nodesize / 1024,
             plan.cache_bytes / 1024
         )
+    }
+}
+
+impl LiveRun {
+    fn of(run: &live::run::Run) -> Self {
+        Self {
+            subject: run.subject.clone(),
+            seed: run.seed,
+            operations: run.operations,
+            seconds: run.seconds,
+            violation: run.violation.as_ref().map(|broken| LiveViolation {
+                operations: broken.operations,
+                seconds: broken.seconds,
+                report: broken.report.clone(),
+            }),
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! * [`model`]: reads what the model checker's own build found.
 //! * [`schedules`]: reads what the build with a scheduler of its own found.
 //! * [`matrix`]: a table an engine, a cell for each protocol and scenario, none of them empty.
-//! * [`mounts`]: which comparison on live mounts stands in which cell, and what of it is shown.
+//! * [`mounts`]: which comparison on live mounts stands in which cell.
+//! * [`shown`]: what readers see of a comparison on live mounts.
 //! * [`doubts`]: the mail's doubts, the numbers that speak to them, and the answers.
 //! * [`whole`]: what wasn't run, by name.
 //! * [`page`], [`charts`], [`text`]: the same facts as HTML and for a terminal.
@@ -19,6 +20,7 @@ pub mod model;
 pub mod mounts;
 pub mod page;
 pub mod schedules;
+pub mod shown;
 pub mod text;
 pub mod whole;
 
@@ -31,8 +33,9 @@ use super::lanes::Lanes;
 use doubts::Doubt;
 use evidence::Evidence;
 use matrix::Table;
-use mounts::Live;
+
 use serde::Serialize;
+use shown::Live;
 
 /// The whole.
 #[derive(Clone, Debug, Serialize)]

@@ -1,4 +1,4 @@
-//! Comparisons on live mounts: their cells, what must come of them, and what readers are shown.
+//! Comparisons on live mounts: their cells, and what must come of them.
 //!
 //! Owns: which row of which comparison stands in a cell. A comparison whose rows stand in none is
 //! judged all the same ([`surprises`]), so that no file given by `--live` hides a failure.
@@ -9,7 +9,6 @@ use crate::extent_buffer::Kind;
 use crate::extent_buffer::scenarios::Play;
 use crate::lab::live::report::Row;
 use crate::sync::race_point::Point;
-use serde::Serialize;
 
 /// The delay point that widens a scenario's window on a mount, or why there is none.
 pub fn widened(play: Play) -> Result<Point, &'static str> {
@@ -140,35 +139,6 @@ pub fn surprises(evidence: &Evidence) -> Vec<String> {
 /// What a row of the live table says for C in the doubts.
 pub fn of_reclaim(evidence: &Evidence, kind: Kind) -> Option<&Row> {
     row_at(evidence, Point::ReclaimTested, kind).map(|(_, row)| row)
-}
-
-/// A comparison on live mounts, as it is shown.
-#[derive(Clone, Debug, Serialize)]
-pub struct Live {
-    /// What was widened, if anything.
-    pub title: String,
-    /// A subject a row.
-    pub rows: Vec<Row>,
-    /// Somebody ended it early.
-    pub ended_early: bool,
-}
-
-impl Live {
-    /// What readers see of a comparison.
-    pub fn of(live: &evidence::Live) -> Self {
-        let mut rows = live.rows.clone();
-        if !live.plan.delays.is_empty() {
-            // Some protocols sleep at the point and some never come to it: that is no speed.
-            for row in &mut rows {
-                row.relative_to_owned = None;
-            }
-        }
-        Self {
-            title: live.title(),
-            rows,
-            ended_early: live.interrupted,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The report as one HTML page: nothing is loaded, nothing runs; it reads without colour, on a phone
 //! and on paper.
 
+use super::Report;
 use super::charts;
 use super::doubts::Doubt;
 use super::matrix::{Cell, State, Table};
-use super::mounts::Live;
-use super::{Report, grouped};
+use super::shown::{self, Live, Over};
 use crate::lab::cost::Costs;
 use crate::lab::cost::lookups::Shape;
 use crate::lab::lanes::Lanes;
@@ -156,37 +156,27 @@ fn cell(cell: &Cell, reasons: &[&str]) -> Markup {
 }
 
 fn on_mounts(live: &Live) -> Markup {
-    let or_dash = |words: Option<String>| words.unwrap_or_else(|| "–".into());
+    let columns = live.rows.first().map(shown::facts).unwrap_or_default();
+    let damage: Vec<_> = live.rows.iter().flat_map(shown::damage).collect();
     html! {
         section {
             h3 { (live.title) }
-            figure { (PreEscaped(charts::survival(&live.rows))) }
+            @for over in Over::ALL {
+                @let curves = live.curves(over);
+                div.wide { figure { (PreEscaped(charts::survival(&curves, over))) } }
+                ul.reasons { @for curve in &curves { li { (curve.words(over)) } } }
+            }
             div.wide { table.matrix {
-                thead { tr {
-                    @for name in [
-                        "", "runs", "operations", "broke a rule", "first after", "median operations",
-                        "median time", "operations a second", "of owned's", "images damaged",
-                        "names lost", "of them durable",
-                    ] { th scope="col" { (name) } }
-                } }
+                thead { tr { th { } @for (name, _) in &columns { th scope="col" { (name) } } } }
                 tbody { @for row in &live.rows { tr {
                     th scope="row" { (row.subject) }
-                    td { (row.runs) }
-                    td { (grouped(row.operations)) }
-                    td { (row.violations) }
-                    td { (or_dash(row.first_seconds.map(|s| format!("{s:.2} s")))) }
-                    td { (or_dash(row.median_operations.map(|n| grouped(n as u64)))) }
-                    td { (or_dash(row.median_seconds.map(|s| format!("{s:.2} s")))) }
-                    td { (format!("{:.0}", row.rate)) }
-                    td { (or_dash(row.relative_to_owned.map(|ratio| format!("{ratio:.2}")))) }
-                    td { (row.images_damaged) }
-                    td { (row.lost.values().map(|lost| lost.names).sum::<u64>()) }
-                    td { (row.lost.values().map(|lost| lost.promised).sum::<u64>()) }
+                    @for (_, value) in shown::facts(row) { td { (value) } }
                 } } }
             } }
-            @for row in live.rows.iter().filter(|row| !row.damage.is_empty()) {
-                p { "Damage under " (row.subject) ":" }
-                ul { @for (words, count) in &row.damage { li { (count) " × " (words) } } }
+            @if !damage.is_empty() { ul { @for words in &damage { li { (words) } } } }
+            @for broken in &live.broken {
+                p { (broken.words()) }
+                div.wide { pre { (broken.report) } }
             }
         }
     }
@@ -206,13 +196,13 @@ fn cost(costs: &Costs) -> Markup {
         }
         @for shape in Shape::ALL {
             h3 { "A lookup and its release, " (shape.words()) }
-            figure { (PreEscaped(charts::lookups(&lookups.rows, shape))) }
+            div.wide { figure { (PreEscaped(charts::lookups(&lookups.rows, shape))) } }
         }
         h3 { "Whole mounts" }
         @if costs.mounts.is_empty() {
             p { "Not measured in this run." }
         } @else {
-            figure { (PreEscaped(charts::mounts(&costs.mounts))) }
+            div.wide { figure { (PreEscaped(charts::mounts(&costs.mounts))) } }
         }
     }
 }

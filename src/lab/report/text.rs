@@ -1,7 +1,8 @@
 //! The report for a terminal.
 
+use super::Report;
 use super::matrix::{Cell, State, Table};
-use super::{Report, grouped};
+use super::shown::{self, Over};
 use std::fmt::Write;
 
 /// The same facts as the page has.
@@ -62,22 +63,27 @@ pub fn text(report: &Report) -> String {
     for live in &report.live {
         let _ = writeln!(out, "\nON LIVE MOUNTS, {}", live.title);
         for row in &live.rows {
-            let median = match (row.median_seconds, row.violations) {
-                (Some(seconds), _) => format!("median {seconds:.2} s"),
-                (None, 0) => "none broken".into(),
-                (None, _) => "most held".into(),
-            };
-            let ratio = row
-                .relative_to_owned
-                .map_or("-".into(), |ratio| format!("{ratio:.2}"));
-            let _ = writeln!(
-                out,
-                "  {:<17} {} of {} runs broke a rule ({median}), {} operations, {ratio} of owned's speed",
-                row.subject,
-                row.violations,
-                row.runs,
-                grouped(row.operations)
-            );
+            let facts = shown::facts(row);
+            let facts: Vec<_> = facts
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}"))
+                .collect();
+            let _ = writeln!(out, "  {}: {}", row.subject, facts.join(", "));
+        }
+        for words in live.rows.iter().flat_map(shown::damage) {
+            let _ = writeln!(out, "  {words}");
+        }
+        for over in Over::ALL {
+            let _ = writeln!(out, "  runs in which no rule was broken yet:");
+            for curve in live.curves(over) {
+                let _ = writeln!(out, "    {}", curve.words(over));
+            }
+        }
+        for broken in &live.broken {
+            let _ = writeln!(out, "  {}", broken.words());
+            for line in broken.report.lines() {
+                let _ = writeln!(out, "    {line}");
+            }
         }
     }
     if let Some(costs) = &report.costs {
@@ -116,7 +122,7 @@ fn verdicts(report: &Report, table: &Table, out: &mut String) {
             }
             let _ = write!(out, "{:>width$}", words(cell, reason));
         }
-        out.push('\n');
+        let _ = writeln!(out, "  {}", row.title);
     }
     for (n, why) in reasons.iter().enumerate() {
         let _ = writeln!(out, "  ({}) {why}", n + 1);

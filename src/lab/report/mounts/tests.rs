@@ -24,6 +24,7 @@ fn live(point: Option<Point>, rows: &[(&str, usize)]) -> evidence::Live {
         },
         rows: rows.iter().map(row).collect(),
         interrupted: false,
+        runs: Vec::new(),
     }
 }
 
