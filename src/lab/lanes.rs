@@ -40,7 +40,7 @@ pub struct Step {
     pub refs: Option<u32>,
     /// The flags after it: T tree ref, D dirty, S stale, W writeback, R being read.
     pub flags: String,
-    /// Whether this is the step that broke a rule.
+    /// Whether this is the step that broke a rule, or after which one must break.
     pub fatal: bool,
 }
 

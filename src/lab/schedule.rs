@@ -162,14 +162,17 @@ pub fn force(
     });
     directed?;
     let verdict = play.judge(&world);
-    Ok(Forced {
-        broken: verdict.is_err(),
-        trace: Trace {
-            roles: roles.iter().map(|role| role.name).collect(),
-            steps: director.steps,
-            words: verdict.err().unwrap_or_else(|| "no rule broken".into()),
-        },
-    })
+    let broken = verdict.is_err();
+    let mut trace = Trace {
+        roles: roles.iter().map(|role| role.name).collect(),
+        steps: director.steps,
+        words: verdict.err().unwrap_or_else(|| "no rule broken".into()),
+    };
+    if broken {
+        // Threads can't be asked what another order would have come to.
+        trace.mark(None);
+    }
+    Ok(Forced { trace, broken })
 }
 
 struct Director<'a> {

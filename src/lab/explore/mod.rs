@@ -133,7 +133,7 @@ pub fn explore(
     let found = search::search(&theatre, limits, watch);
     let failure = found
         .failing
-        .map(|schedule| trace::play_again(&theatre, &schedule));
+        .map(|failing| trace::play_again(&theatre, &failing));
     Exploration {
         by_preemptions: found.by_preemptions,
         watched: watch.map(|_| found.watched),

@@ -58,8 +58,17 @@ pub(super) struct Found {
     pub(super) states: usize,
     pub(super) steps: u64,
     pub(super) complete: bool,
-    /// The roles in the order of a failing schedule's steps.
-    pub(super) failing: Option<Vec<usize>>,
+    /// A failing schedule.
+    pub(super) failing: Option<Failing>,
+}
+
+/// A schedule that fails.
+pub(super) struct Failing {
+    /// The roles in the order of its steps.
+    pub(super) schedule: Vec<usize>,
+    /// The first step after which every order of the rest fails too; `None` where the search didn't
+    /// see all orders, or where they failed before the first step.
+    pub(super) doomed: Option<usize>,
 }
 
 /// A number for what a role's accesses gave it so far.
@@ -273,12 +282,25 @@ impl Search<'_> {
         turn::directly(&mut memory, || self.theatre.play.judge(&self.theatre.world))
     }
 
-    /// The roles of the shortest failing schedule from `state` on.
-    fn shortest(&mut self, mut state: State) -> Vec<usize> {
+    /// The shortest failing schedule from `state` on.
+    fn shortest(&mut self, mut state: State) -> Failing {
         let mut schedule = Vec::new();
+        // After how many steps nothing can be saved any more.
+        let mut lost_after = None;
         loop {
-            let Some((_, _, Some(role))) = self.visit(&state).shortest else {
-                return schedule;
+            let below = self.visit(&state);
+            if lost_after.is_none() && below.all_fail() {
+                lost_after = Some(schedule.len());
+            }
+            let Some((_, _, Some(role))) = below.shortest else {
+                let saw_all =
+                    self.limits.preemptions.is_none() && self.states < self.limits.states_max;
+                return Failing {
+                    doomed: lost_after
+                        .filter(|_| saw_all)
+                        .and_then(|n| n.checked_sub(1)),
+                    schedule,
+                };
             };
             schedule.push(role);
             let enabled: Vec<_> = (0..state.roles.len())
@@ -286,7 +308,12 @@ impl Search<'_> {
                 .collect();
             match self.step(&state, role, &enabled) {
                 Some((next, _)) => state = next,
-                None => return schedule,
+                None => {
+                    return Failing {
+                        schedule,
+                        doomed: None,
+                    };
+                }
             }
         }
     }
@@ -316,6 +343,13 @@ impl Below {
             self.watched = one;
         }
         self.shortest = failing.then_some((0, 0, None));
+    }
+
+    /// Whether no schedule from here on holds.
+    fn all_fail(&self) -> bool {
+        let sum = self.counts.iter();
+        let sum = sum.fold(Counts::default(), |sum, counts| sum.plus(*counts));
+        sum.explored > 0 && sum.failing == sum.explored
     }
 
     /// `role` may go first, and then everything below `next` may follow.

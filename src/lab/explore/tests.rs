@@ -211,3 +211,32 @@ fn roles_that_wait_for_each_other_are_a_failure() {
     assert!(found.total().failing > 0);
     assert_eq!(found.failure.unwrap().words, "roles wait for each other");
 }
+
+/// Where the end alone is judged (a block that was never written, say), nothing was marked once.
+#[test]
+fn every_failing_schedule_has_one_step_marked() {
+    let mut judged_at_the_end = 0;
+    for play in Play::all() {
+        for kind in play.kinds() {
+            let Some(trace) = explored(play, kind).failure else {
+                continue;
+            };
+            let marked: Vec<_> = trace.steps.iter().filter(|step| step.fatal).collect();
+            let label = play.label();
+            assert_eq!(marked.len(), 1, "{label} under {kind}:\n{}", trace.table());
+            let words = &marked[0].remarks;
+            judged_at_the_end += usize::from(words.contains(&"no order of the rest holds"));
+        }
+    }
+    assert!(judged_at_the_end > 0);
+}
+
+/// L' goes wrong where the freer cleans a block that the commit has yet to write, and not at its end.
+#[test]
+fn the_marked_step_is_where_nothing_can_be_saved_any_more() {
+    let trace = explored(play("L'"), Kind::Owned).failure.unwrap();
+    let at = trace.steps.iter().position(|step| step.fatal).unwrap();
+    let table = trace.table();
+    assert_eq!(trace.roles[trace.steps[at].role], "freer", "{table}");
+    assert!(at + 1 < trace.steps.len(), "{table}");
+}

@@ -1,6 +1,7 @@
 //! One schedule, step by step, for people.
 
 use super::Theatre;
+use super::search::Failing;
 use crate::extent_buffer::flags::Flags;
 use crate::sync::race_point::{Point, Seen};
 use crate::sync::stepped::turn::{self, Kind};
@@ -23,7 +24,7 @@ pub struct Step {
     pub remarks: Vec<&'static str>,
     /// Count and flags of the buffer after it.
     pub seen: Seen,
-    /// Whether this is the step that broke a rule.
+    /// Whether this is the step that broke a rule, or after which one must break ([`Trace::mark`]).
     pub fatal: bool,
 }
 
@@ -39,7 +40,7 @@ pub struct Trace {
 }
 
 /// Plays a schedule: the roles in the order of their steps.
-pub(super) fn play_again(theatre: &Theatre, schedule: &[usize]) -> Trace {
+pub(super) fn play_again(theatre: &Theatre, failing: &Failing) -> Trace {
     let roles = theatre.play.roles();
     let world = &theatre.world;
     let mut memory = theatre.start.clone();
@@ -50,7 +51,7 @@ pub(super) fn play_again(theatre: &Theatre, schedule: &[usize]) -> Trace {
     let mut steps: Vec<Step> = Vec::new();
     let (mut was_broken, mut panic) = (false, None);
     let mut next = vec![true; roles.len()];
-    for &role in schedule {
+    for &role in &failing.schedule {
         let turn = turn::advance(&mut memory, &mut seen[role], false, || {
             (roles[role].run)(world)
         });
@@ -80,11 +81,16 @@ pub(super) fn play_again(theatre: &Theatre, schedule: &[usize]) -> Trace {
         false => verdict,
     };
     let ended = panic.map_or(verdict, Err);
-    Trace {
+    let broken = ended.is_err();
+    let mut trace = Trace {
         roles: roles.iter().map(|role| role.name).collect(),
         steps,
         words: ended.err().unwrap_or_else(|| "no rule broken".into()),
+    };
+    if broken {
+        trace.mark(failing.doomed);
     }
+    trace
 }
 
 /// What an access of the cell `name` did.
@@ -102,6 +108,22 @@ pub fn words(name: &str, kind: Kind, (before, after): (u64, u64)) -> String {
 }
 
 impl Trace {
+    /// Marks where it went wrong, when no step broke a rule by itself and the end did: the first step
+    /// after which no order of the rest holds, where it is known, or else the last.
+    pub fn mark(&mut self, doomed: Option<usize>) {
+        if self.steps.iter().any(|step| step.fatal) {
+            return;
+        }
+        let (marked, words) = match doomed.and_then(|n| self.steps.get_mut(n)) {
+            Some(step) => (Some(step), "no order of the rest holds"),
+            None => (self.steps.last_mut(), "the end is judged after this"),
+        };
+        if let Some(step) = marked {
+            step.fatal = true;
+            step.remarks.push(words);
+        }
+    }
+
     /// As a table: a line a step, the fatal one marked.
     pub fn table(&self) -> String {
         let who = |step: &Step| self.roles[step.role];
