@@ -3,6 +3,8 @@
 use super::evidence::Evidence;
 use super::{grouped, mounts};
 use crate::extent_buffer::Kind;
+use crate::extent_buffer::lifetime::Profile;
+use crate::extent_buffer::scenarios::Play;
 use crate::lab::cost::Costs;
 use crate::lab::cost::lookups::Shape;
 use crate::lab::explore::Counts;
@@ -221,7 +223,8 @@ fn unseen(evidence: &Evidence) -> Doubt {
     let mut doubt = Doubt::new(
         "What nobody in the thread saw: other ways into the same window.",
         "The fix of 2015 against reclaim (C), against a lookup that ends in an insert's collision \
-         (H), against a read that nobody waits for (J), on mounts where readers follow pointers to freed blocks \
+         (H), against a read that nobody waits for (J), against STALE that is set after the range is \
+         free (I), on mounts where readers follow pointers to freed blocks \
          while reclaim takes all that is idle, and under memory models in which an atomic \
          write is no full barrier.",
     );
@@ -246,6 +249,7 @@ fn unseen(evidence: &Evidence) -> Doubt {
             );
         }
     }
+    let late = late_stale(evidence, &mut doubt);
     let weak = evidence.model.as_ref().map(|model| {
         let mut weak = model.lost(Kind::Handshake.name());
         let strong: Vec<_> = names
@@ -275,6 +279,54 @@ fn unseen(evidence: &Evidence) -> Doubt {
              more is lost."
         }
     };
-    doubt.answer = format!("{here} {there}");
+    doubt.answer = format!("{here} {there} {late}");
     doubt
+}
+
+/// I: the range is free before STALE is set, which loses only under weaker memory, so that exploring
+/// alone would say that nothing is there.
+fn late_stale(evidence: &Evidence, doubt: &mut Doubt) -> &'static str {
+    let (label, name) = ("I", "I, STALE after the range is free");
+    let kind = Kind::Handshake;
+    doubt.number(name, of_all(sum(evidence, &[label], kind)));
+    let modelled: Vec<_> = Profile::ALL
+        .iter()
+        .filter_map(|profile| {
+            let model = evidence.model.as_ref()?;
+            model.cell(label, kind.name(), profile.name())
+        })
+        .collect();
+    let words = modelled.iter().map(|cell| {
+        let executions = grouped(cell.executions);
+        format!(
+            "{}: {}, {executions} executions",
+            cell.profile, cell.verdict
+        )
+    });
+    let words = match modelled.is_empty() {
+        true => "not run".to_owned(),
+        false => words.collect::<Vec<_>>().join("; "),
+    };
+    doubt.number(format!("{name}, in the model"), words);
+    let play = Play::named(label).into_iter().next();
+    let must_lose = |profile| play.is_some_and(|play| play.must_lose(kind, profile));
+    let registry = Profile::ALL.iter().map(|profile| {
+        let verdict = if must_lose(*profile) {
+            "loses"
+        } else {
+            "holds"
+        };
+        format!("{}: {verdict}", profile.name())
+    });
+    doubt.number(
+        format!("{name}, by the registry"),
+        registry.collect::<Vec<_>>().join("; "),
+    );
+    if modelled.iter().any(|cell| cell.verdict == "loses") {
+        "A STALE that lands on a block that lives again (I) is one of those."
+    } else if modelled.is_empty() {
+        "Whether STALE lands on a block that lives again (I) is for those to say."
+    } else {
+        "STALE after the range is free (I) loses nowhere."
+    }
 }

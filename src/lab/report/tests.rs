@@ -95,6 +95,36 @@ fn doubts_are_answered_with_numbers_of_this_run() {
     assert!(FOUND.doubts[3].answer.contains("reclaim"));
 }
 
+/// The fourth of what the thread didn't see was left out.
+#[test]
+fn a_late_stale_has_its_numbers_in_the_doubts() {
+    let numbers = |report: &Report| -> Vec<_> {
+        let numbers = report.doubts[3].numbers.iter();
+        let of_i = numbers.filter(|(name, _)| name.starts_with("I, "));
+        of_i.map(|(_, value)| value.clone()).collect()
+    };
+    let found = numbers(&FOUND);
+    assert!(found[0].starts_with("0 of ") && found[0].ends_with("fail"));
+    assert_eq!(found[1], "not run");
+    assert!(found[2].contains("full-rmws: holds"), "{found:?}");
+    assert!(found[2].contains("relaxed-flags: loses"), "{found:?}");
+    let json = r#"{ "engine": "model", "results": [
+        { "label": "I", "protocol": "handshake", "profile": "full-rmws", "executions": 1234,
+          "verdict": "wins", "as_expected": true },
+        { "label": "I", "protocol": "handshake", "profile": "relaxed-flags", "executions": 77,
+          "verdict": "loses", "as_expected": true } ] }"#;
+    let evidence = Evidence {
+        model: Some(Model::parse(json).unwrap()),
+        ..Evidence::default()
+    };
+    let report = Report::new(&evidence);
+    let modelled = &numbers(&report)[1];
+    let expected = "full-rmws: wins, 1,234 executions; relaxed-flags: loses, 77 executions";
+    assert_eq!(modelled, expected);
+    let answer = &report.doubts[3].answer;
+    assert!(answer.contains("STALE"), "{answer}");
+}
+
 #[test]
 fn a_verdict_that_the_registry_does_not_expect_is_a_surprise() {
     let mut evidence = Evidence::default();
@@ -409,4 +439,12 @@ fn a_comparison_that_was_ended_early_says_so() {
             .iter()
             .any(|words| words.contains("ended early"))
     );
+}
+
+#[test]
+fn every_loser_is_drawn_with_a_mark() {
+    for lanes in FOUND.lanes.iter().filter(|lanes| lanes.broken) {
+        let marked = lanes.steps.iter().filter(|step| step.fatal).count();
+        assert_eq!(marked, 1, "{}", lanes.title);
+    }
 }
