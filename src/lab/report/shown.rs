@@ -249,3 +249,6 @@ pub fn damage(row: &Row) -> Vec<String> {
     });
     damage.chain(lost).collect()
 }
+
+#[cfg(test)]
+mod tests;
