@@ -89,7 +89,10 @@ pub fn cell(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
         Err(why) => return Cell::silent(State::NotApplicable, why),
     };
     let Some((live, row)) = row_at(evidence, point, kind) else {
-        return Cell::silent(State::NotRun, "live mounts were left out");
+        return Cell::silent(
+            State::NotRun,
+            "no comparison on mounts has it with this window widened",
+        );
     };
     let mut words = format!("{} / {} runs", row.violations, row.runs);
     if !stands_at(kind, point) {
