@@ -232,6 +232,7 @@ pub fn facts(row: &Row) -> Vec<(&'static str, String)> {
             or_dash(row.relative_to_owned.map(|ratio| format!("{ratio:.2}"))),
         ),
         ("images damaged", row.images_damaged.to_string()),
+        ("images unjudged", row.images_unjudged.to_string()),
         ("names lost", names.to_string()),
         ("of them durable", durable.to_string()),
         ("wrong answers or ends", row.wrong.to_string()),

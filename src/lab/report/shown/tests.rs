@@ -13,13 +13,13 @@ fn rows_of_live_mounts_are_the_same_in_page_terminal_and_json() {
           "median_seconds": 4.19, "survival_operations": [{ "at": 0.0, "surviving": 1.0 },
           { "at": 1203.0, "surviving": 0.41 }], "survival_seconds": [{ "at": 0.0, "surviving": 1.0 },
           { "at": 0.37, "surviving": 0.43 }], "rate": 1619.0, "relative_to_owned": 0.87,
-          "images_damaged": 5, "damage": { "parent transid <verify> failed": 3 },
+          "images_damaged": 5, "images_unjudged": 4, "damage": { "parent transid <verify> failed": 3 },
           "lost": { "missing": { "names": 23, "promised": 2 },
           "old-contents": { "names": 6, "promised": 1 } }, "wrong": 13 },
         { "subject": "owned", "runs": 19, "operations": 87654, "seconds": 62.0, "violations": 0,
           "first_operations": null, "first_seconds": null, "median_operations": null,
           "median_seconds": null, "survival_operations": [], "survival_seconds": [],
-          "rate": 1414.0, "relative_to_owned": 1.0, "images_damaged": 0, "damage": {}, "lost": {},
+          "rate": 1414.0, "relative_to_owned": 1.0, "images_damaged": 0, "images_unjudged": 0, "damage": {}, "lost": {},
           "wrong": 0 } ], "runs": [
         { "subject": "unfixed", "seed": 71, "operations": 9999, "seconds": 7.25, "violation": null },
         { "subject": "unfixed", "seed": 77, "operations": 1203, "seconds": 0.37, "violation":
@@ -37,13 +37,13 @@ fn rows_of_live_mounts_are_the_same_in_page_terminal_and_json() {
             "unfixed",
             [
                 "17", "98,765", "11", "0.37 s", "1,203", "2,311", "4.19 s", "1619", "0.87", "5",
-                "29", "3", "13",
+                "4", "29", "3", "13",
             ],
         ),
         (
             "owned",
             [
-                "19", "87,654", "0", "–", "–", "–", "–", "1414", "1.00", "0", "0", "0", "0",
+                "19", "87,654", "0", "–", "–", "–", "–", "1414", "1.00", "0", "0", "0", "0", "0",
             ],
         ),
     ] {
