@@ -80,7 +80,8 @@ fn processes_share_a_mount_with_small_nodes_and_a_small_cache() {
 /// process remembers when it is taken, and those that are left once more by us and by the kernel.
 #[test]
 fn processes_share_a_mount_that_they_snapshot() {
-    let image = Image::mkfs_btrfs(900, &["-n", "4096"]);
+    // Room for what the kernel frees in the background only.
+    let image = Image::mkfs_btrfs(3000, &["-n", "4096"]);
     let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
     let mix = ["--mix", "fsstress,snapshot=12"];
     let words = ["--procs", "6", "--seed", "16", "--ops", "1500"];

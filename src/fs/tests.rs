@@ -295,8 +295,8 @@ fn a_listing_tells_what_comes_before_a_failure() {
     let mut early = Vec::new();
     for failing in 1.. {
         fs.ctx.cache.shrink_to(0);
-        // A bad block is read again: nothing can be read from here on.
-        (failing..failing + 200).for_each(|nth| faulty.plan(Fault::FailRead(nth)));
+        // A bad block is read again, and ahead: nothing can be read from here on.
+        (failing..failing + 5000).for_each(|nth| faulty.plan(Fault::FailRead(nth)));
         let (done, told, next) = list();
         if told == 600 {
             break;
