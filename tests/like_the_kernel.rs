@@ -400,3 +400,37 @@ fn mount_options_choose_the_subvolume_that_the_kernel_chooses() {
         }
     }
 }
+
+/// What a copy shares is shared for the kernel too, and each file is its own afterwards.
+#[test]
+fn the_kernel_sees_that_copies_share_their_extents() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5");
+    let said = play(
+        mount.path(),
+        r#"
+say dd if=/dev/urandom of=a bs=1M count=32 status=none
+say cp a b; say cp b c
+printf X | say dd of=b bs=1 seek=5000000 conv=notrunc status=none
+say sha256sum a b c > sums
+"#,
+    );
+    assert_eq!(said.matches("-> 0").count(), 4, "{said}");
+    mount.unmount();
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    let said = play(
+        mount.path(),
+        "grep -v -- '->' sums | sha256sum -c; btrfs filesystem du --raw a b c",
+    );
+    assert_eq!(said.matches(": OK").count(), 3, "{said}");
+    // Total and exclusive bytes: only the sector that was written since is anybody's own.
+    for (name, exclusive) in [("a", "0"), ("b", "4096"), ("c", "0")] {
+        let line = said
+            .lines()
+            .find(|line| line.ends_with(&format!(" {name}")));
+        let words: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+        assert_eq!(words[..2], ["33554432", exclusive], "{name}: {said}");
+    }
+    mount.unmount();
+}

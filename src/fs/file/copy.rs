@@ -1,8 +1,7 @@
 //! Copying a range from file to file inside the daemon.
 //!
 //! Owns: `copy_file_range(2)`. Whole sectors that lie alike in both files are shared, see [`Share`];
-//! the rest is read and written, so that the bytes don't pass through the kernel twice. Ranges of one
-//! file that overlap are refused by the kernel before they get here.
+//! the rest is read and written, so that the bytes don't pass through the kernel twice.
 
 use super::read::read;
 use super::share::Share;
@@ -30,6 +29,8 @@ struct Copy<'a> {
 ///
 /// # Errors
 /// Only if nothing was copied: what was copied before a failure is told, as a short count.
+/// [`Error::Invalid`] for ranges of one file that overlap: the kernel refuses them itself, and
+/// sharing counts on it.
 pub fn copy_file_range(
     fs: &Filesystem,
     from: &Arc<Inode>,
@@ -44,6 +45,9 @@ pub fn copy_file_range(
     let (Some(from_end), Some(_)) = (ends(from_offset), ends(to_offset)) else {
         return Err(Error::FileTooBig);
     };
+    if Arc::ptr_eq(from, to) && from_offset.abs_diff(to_offset) < len {
+        return Err(Error::Invalid("the ranges of a copy inside a file overlap"));
+    }
     let mut copy = Copy {
         fs,
         from,

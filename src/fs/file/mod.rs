@@ -2,7 +2,7 @@
 //!
 //! Writes gather in memory ([`mod@write`], [`data`]), bounded over the mount ([`queue`]); a flush
 //! ([`flush`]) gives them extents. Reads merge both ([`mod@read`]). Items change in
-//! [`extent_edit`] only. Never: names, times or permissions; those are the namespace's.
+//! [`extent_edit`] only, copies share extents ([`share`]). Never: names, times or permissions; those are the namespace's.
 //!
 //! Lock order: the inode's `names`, `data.flush`, `content`, `meta`, `data.state`; then tree
 //! locks. Nobody comes here with `content` or `meta` locked, or with a transaction handle.

@@ -117,6 +117,24 @@ fn copies_that_end_early_or_lie_crookedly_are_right_too() {
     check(&device);
 }
 
+/// The kernel refuses these before they get here; whoever comes another way gets the same answer.
+#[test]
+fn ranges_of_one_file_must_not_overlap() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "a");
+    let data = pattern(5, 100_000);
+    write(&fs, node, 0, &data).unwrap();
+    for (from, to) in [(0, 0), (0, 4096), (8192, 4096), (0, 8191)] {
+        let refused = fs.copy_file_range(node, from, node, to, 8192);
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{from} {to}");
+    }
+    assert!(content(&fs, node) == data);
+    assert_eq!(copy(&fs, (node, 0), (node, 8192), 8192), 8192);
+    fs.unmount().unwrap();
+    check(&device);
+}
+
 fn write_some(fs: &Filesystem, node: NodeId, data: &[u8]) {
     if !data.is_empty() {
         write(fs, node, 0, data).unwrap();
