@@ -128,14 +128,8 @@ pub fn perform(folder: &Folder, arena: Arena, operation: &Operation) -> Answer {
             to,
             offset,
             len,
-        } => {
-            let (from, to) = (
-                open(&at(from), OFlags::RDONLY)?,
-                open(&at(to), OFlags::WRONLY)?,
-            );
-            copy(&from, *from_offset, &to, *offset, *len).map(Seen::Count)
         }
-        Operation::Clone {
+        | Operation::Clone {
             from,
             from_offset,
             to,
@@ -146,7 +140,12 @@ pub fn perform(folder: &Folder, arena: Arena, operation: &Operation) -> Answer {
                 open(&at(from), OFlags::RDONLY)?,
                 open(&at(to), OFlags::WRONLY)?,
             );
-            done(ways::clone_range(&from, *from_offset, &to, *offset, *len))
+            match operation {
+                Operation::Clone { .. } => {
+                    done(ways::clone_range(&from, *from_offset, &to, *offset, *len))
+                }
+                _ => copy(&from, *from_offset, &to, *offset, *len).map(Seen::Count),
+            }
         }
         Operation::Seek { path, offset } => {
             let file = open(&at(path), OFlags::RDONLY)?;
