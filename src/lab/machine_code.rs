@@ -9,6 +9,9 @@ use serde::Serialize;
 use std::path::Path;
 use std::process::Command;
 
+/// Whether this machine's code is understood here: elsewhere there is nothing to look into.
+pub const IS_READ: bool = cfg!(target_arch = "x86_64");
+
 /// The function whose whole body is the section; never inlined.
 const FUNCTION: &str = "handshake::wait_for_dropper>:";
 const SWAP: &str = "lock cmpxchg";
@@ -36,7 +39,7 @@ impl Section {
 
 /// Disassembles a program and looks.
 pub fn look(program: &Path) -> Result<Section, String> {
-    if !cfg!(target_arch = "x86_64") {
+    if !IS_READ {
         return Err("only x86-64 code is read".into());
     }
     let output = Command::new("objdump")

@@ -80,7 +80,8 @@ fn read(args: &ReportArgs) -> Result<Evidence, Failure> {
         let live: Live = parse(path)?;
         evidence.live.push(live);
     }
-    evidence.section = args.program.as_deref().map(machine_code::look);
+    let program = args.program.as_deref().filter(|_| machine_code::IS_READ);
+    evidence.section = program.map(machine_code::look);
     Ok(evidence)
 }
 

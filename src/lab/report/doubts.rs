@@ -8,6 +8,7 @@ use crate::extent_buffer::scenarios::Play;
 use crate::lab::cost::Costs;
 use crate::lab::cost::lookups::Shape;
 use crate::lab::explore::Counts;
+use crate::lab::machine_code;
 use serde::Serialize;
 
 /// A doubt and what becomes of it.
@@ -105,6 +106,9 @@ fn dropped(evidence: &Evidence) -> Doubt {
          handshake; and the handshake without the section, a planted mutant, in A.",
     );
     match &evidence.section {
+        None if !machine_code::IS_READ => {
+            doubt.number("machine code", "not applicable: only x86-64 code is read");
+        }
         None => doubt.number("machine code", "not run (--program PATH names the build)"),
         Some(Err(why)) => doubt.number("machine code", format!("not judged: {why}")),
         Some(Ok(section)) => {

@@ -108,6 +108,9 @@ pub struct LiveViolation {
 /// What a reader must know of a live comparison's plan.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LivePlan {
+    /// Who was compared, and by which program.
+    #[serde(default)]
+    pub subjects: Vec<LiveSubject>,
     /// `POINT:µs`, where threads slept.
     pub delays: Vec<String>,
     /// Mount options beside those.
@@ -120,11 +123,21 @@ pub struct LivePlan {
     pub nodesize: u32,
 }
 
+/// One of those that are compared.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LiveSubject {
+    /// What its row is called.
+    pub name: String,
+    /// What a lab build was told to live by; a build that was given has rules of its own.
+    pub protocol: Option<String>,
+}
+
 impl Live {
     /// What a comparison says that was made now.
     pub fn of(report: &live::report::Report) -> Self {
         Self {
             plan: LivePlan {
+                subjects: report.plan.subjects.iter().map(LiveSubject::of).collect(),
                 delays: report.plan.delays.clone(),
                 options: report.plan.options.clone(),
                 processes: report.plan.processes,
@@ -155,10 +168,17 @@ impl Live {
         matches!(self.plan.delays.as_slice(), [one] if at(one))
     }
 
+    /// Whether all its programs were given, as people mount them, and not told their protocol.
+    pub fn is_of_builds(&self) -> bool {
+        let subjects = &self.plan.subjects;
+        !subjects.is_empty() && subjects.iter().all(|subject| subject.protocol.is_none())
+    }
+
     /// How it was done, in words.
     pub fn title(&self) -> String {
         let plan = &self.plan;
         let delays = match plan.delays.as_slice() {
+            [] if self.is_of_builds() => "builds that people mount".to_owned(),
             [] => "without delay points".to_owned(),
             delays => format!("threads sleep at {} µs", delays.join(", ")),
         };
@@ -177,6 +197,15 @@ impl Live {
             plan.nodesize / 1024,
             plan.cache_bytes / 1024
         )
+    }
+}
+
+impl LiveSubject {
+    fn of(subject: &live::plan::Subject) -> Self {
+        Self {
+            name: subject.name.clone(),
+            protocol: subject.protocol.clone(),
+        }
     }
 }
 

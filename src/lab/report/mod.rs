@@ -5,7 +5,7 @@
 //! * [`schedules`]: reads what the build with a scheduler of its own found.
 //! * [`matrix`]: a table an engine, a cell for each protocol and scenario, none of them empty.
 //! * [`mounts`]: which comparison on live mounts stands in which cell.
-//! * [`shown`]: what readers see of a comparison on live mounts.
+//! * [`shown`]: what readers see of a comparison on live mounts, and [`totals`] of all.
 //! * [`doubts`]: the mail's doubts, the numbers that speak to them, and the answers.
 //! * [`whole`]: what wasn't run, by name.
 //! * [`page`], [`charts`], [`text`]: the same facts as HTML and for a terminal.
@@ -22,6 +22,7 @@ pub mod page;
 pub mod schedules;
 pub mod shown;
 pub mod text;
+pub mod totals;
 pub mod whole;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ use matrix::Table;
 
 use serde::Serialize;
 use shown::Live;
+use totals::Total;
 
 /// The whole.
 #[derive(Clone, Debug, Serialize)]
@@ -58,6 +60,8 @@ pub struct Report {
     pub lanes: Vec<Lanes>,
     /// Comparisons on live mounts.
     pub live: Vec<Live>,
+    /// What each subject did in all of these.
+    pub totals: Vec<Total>,
     /// What each protocol costs.
     pub costs: Option<Costs>,
     /// The doubts of the mail.
@@ -78,6 +82,7 @@ impl Report {
             ended_early: evidence.interrupted,
             lanes: evidence.lanes(),
             live: evidence.live.iter().map(Live::of).collect(),
+            totals: Total::of(&evidence.live),
             costs: evidence.costs.clone(),
             doubts: doubts::all(evidence),
             tables,

@@ -37,6 +37,10 @@ pub fn html(report: &Report) -> String {
                 @for table in &report.tables { (verdicts(report, table)) }
                 h2 #live { "On live mounts" }
                 @if report.live.is_empty() { p { "Left out of this run." } }
+                @if !report.totals.is_empty() {
+                    p { "All comparisons together:" }
+                    ul { @for total in &report.totals { li { (total.words()) } } }
+                }
                 @for live in &report.live { (on_mounts(live)) }
                 h2 #cost { "What each protocol costs" }
                 @match &report.costs {

@@ -158,6 +158,7 @@ fn a_mutant_that_survives_and_a_mount_that_breaks_are_surprises_too() {
     };
     evidence.live.push(Live {
         plan: LivePlan {
+            subjects: Vec::new(),
             delays: Vec::new(),
             options: Vec::new(),
             processes: 8,

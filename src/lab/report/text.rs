@@ -86,6 +86,12 @@ pub fn text(report: &Report) -> String {
             }
         }
     }
+    if !report.totals.is_empty() {
+        let _ = writeln!(out, "\nON LIVE MOUNTS, all comparisons together");
+        for total in &report.totals {
+            let _ = writeln!(out, "  {}", total.words());
+        }
+    }
     if let Some(costs) = &report.costs {
         let _ = writeln!(out, "\nWHAT EACH PROTOCOL COSTS\n{}", costs.text());
     }

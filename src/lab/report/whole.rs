@@ -3,6 +3,7 @@
 use super::evidence::Evidence;
 use super::matrix::{Row, State, Table, protocols};
 use crate::extent_buffer::scenarios::mutants::MUTANTS;
+use crate::lab::machine_code;
 
 /// Everything that wasn't run, in words: cells, and what has no cell.
 pub fn missing(evidence: &Evidence, tables: &[Table]) -> Vec<String> {
@@ -15,7 +16,7 @@ pub fn missing(evidence: &Evidence, tables: &[Table]) -> Vec<String> {
         let ran = |name: &str| schedules.results.iter().any(|cell| cell.protocol == name);
         out.extend(without("the schedules", ran));
     }
-    if evidence.section.is_none() {
+    if evidence.section.is_none() && machine_code::IS_READ {
         out.push("machine code: no program was named".into());
     }
     match &evidence.costs {

@@ -16,6 +16,7 @@ fn live(point: Option<Point>, rows: &[(&str, usize)]) -> evidence::Live {
     };
     evidence::Live {
         plan: LivePlan {
+            subjects: Vec::new(),
             delays: point.iter().map(|point| format!("{point}:200")).collect(),
             options: meetings(point).iter().map(|s| (*s).to_owned()).collect(),
             processes: 8,
