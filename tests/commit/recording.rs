@@ -18,7 +18,7 @@ pub enum Event {
     Write(u64, Vec<u8>),
     /// All writes before are durable.
     Flush,
-    /// The program was told that everything up to this generation is durable.
+    /// The program was told that everything up to this number is done: a generation, an operation.
     Acknowledged(u64),
 }
 
@@ -38,7 +38,7 @@ pub struct Recording {
 pub struct CrashState {
     /// The device's content.
     pub device: MemoryDevice,
-    /// The newest generation that had been acknowledged.
+    /// The newest number that had been acknowledged.
     pub acknowledged: u64,
     /// Where the cut was and what it left, for people.
     pub what: String,
@@ -58,9 +58,9 @@ impl Recorder {
         MemoryDevice::clone(&self.inner)
     }
 
-    /// A commit up to this generation has returned.
-    pub fn acknowledge(&self, generation: u64) {
-        let event = Event::Acknowledged(generation);
+    /// Everything up to this number has returned.
+    pub fn acknowledge(&self, number: u64) {
+        let event = Event::Acknowledged(number);
         self.events.lock().unwrap().push(event);
     }
 
@@ -110,6 +110,19 @@ enum Subset {
     Only(usize),
     Some,
     Torn,
+    /// One bit a write.
+    These(u64),
+}
+
+/// How many states of an epoch are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    /// So many that lack one write, and so many that have only one.
+    pub singles: usize,
+    /// So many random ones.
+    pub random: usize,
+    /// All, in the order of writing, of an epoch of up to so many writes; besides random ones.
+    pub exhaustive: usize,
 }
 
 impl Recording {
@@ -130,6 +143,21 @@ impl Recording {
         rng: &mut Rng,
         singles: usize,
         random: usize,
+        judge: impl FnMut(CrashState),
+    ) -> usize {
+        let depth = Depth {
+            singles,
+            random,
+            exhaustive: 0,
+        };
+        self.visit_to(depth, rng, judge)
+    }
+
+    /// As [`Recording::visit`], with small epochs exhausted.
+    pub fn visit_to(
+        &self,
+        depth: Depth,
+        rng: &mut Rng,
         mut judge: impl FnMut(CrashState),
     ) -> usize {
         let mut visited = 0;
@@ -144,12 +172,17 @@ impl Recording {
                 .filter(|&i| matches!(self.events[i], Event::Write(..)))
                 .collect();
             let mut subsets = vec![Subset::All];
-            for _ in 0..singles.min(writes.len()) {
-                subsets.push(Subset::AllBut(rng.below(writes.len() as u64) as usize));
-                subsets.push(Subset::Only(rng.below(writes.len() as u64) as usize));
+            if writes.len() <= depth.exhaustive {
+                // All but the one that has all.
+                subsets.extend((0..(1 << writes.len()) - 1).map(Subset::These));
+            } else {
+                for _ in 0..depth.singles.min(writes.len()) {
+                    subsets.push(Subset::AllBut(rng.below(writes.len() as u64) as usize));
+                    subsets.push(Subset::Only(rng.below(writes.len() as u64) as usize));
+                }
             }
             if !writes.is_empty() {
-                subsets.extend((0..random).map(|n| {
+                subsets.extend((0..depth.random).map(|n| {
                     if n % 2 == 0 {
                         Subset::Some
                     } else {
@@ -157,14 +190,11 @@ impl Recording {
                     }
                 }));
             }
-            // What was told before the epoch's end is held against the whole epoch's end only:
-            // an earlier cut came before it was told.
+            // Until the flush is over a cut may take any of the epoch's writes, so that each of these
+            // states can be what is left of all that was told before it.
+            let told = self.told(from, to, acknowledged);
             for subset in subsets {
                 let state = self.state(&closed, &writes, &subset, rng);
-                let told = match subset {
-                    Subset::All => self.told(from, to, acknowledged),
-                    _ => acknowledged,
-                };
                 visited += 1;
                 judge(CrashState {
                     device: state.0,
@@ -175,7 +205,7 @@ impl Recording {
             for event in &self.events[from..to] {
                 apply(&closed, event);
             }
-            acknowledged = self.told(from, to, acknowledged);
+            acknowledged = told;
             from = to + 1;
         }
         visited
@@ -209,6 +239,13 @@ impl Recording {
             Subset::Only(one) => {
                 kept = vec![writes[one]];
                 format!("only event {}", writes[one])
+            }
+            Subset::These(bits) => {
+                kept = (0..writes.len())
+                    .filter(|i| bits & (1 << i) != 0)
+                    .map(|i| writes[i])
+                    .collect();
+                format!("only events {kept:?}")
             }
             Subset::Some | Subset::Torn => {
                 // A cut somewhere in the epoch; of what came before it, a part.

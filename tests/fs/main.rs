@@ -9,6 +9,7 @@ mod meaning;
 mod memory;
 mod operations;
 mod orphans;
+mod player;
 mod side_by_side;
 mod stories;
 mod subvolumes;

@@ -1,7 +1,8 @@
 //! Several threads on one filesystem, with the commit timer and the cleaner running.
 
 use crate::mounted;
-use crate::stories::{CALLER, answer, assert_told};
+use crate::player::{CALLER, answer};
+use crate::stories::assert_told;
 use btrfuse::fs::{Filesystem, MountOptions, NodeId, RenameFlags, WriteFlags};
 use btrfuse_test_support::{Image, LoopMount, Rng, Story, btrfs_check};
 use std::path::Path;
