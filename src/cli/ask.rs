@@ -1,11 +1,13 @@
 //! Questions to the daemon behind a mount: the ioctls of [`crate::fuse::control`], asked.
 
-use super::Failure;
-use crate::fuse::control::{self, NAME_BYTES};
-use rustix::ioctl::{NoArg, Setter, ioctl};
+use super::{Failure, mountinfo};
+use crate::fs::Stats;
+use crate::fuse::control::{self, NAME_BYTES, STATS_BYTES};
+use rustix::ioctl::{Getter, NoArg, Setter, ioctl};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 
@@ -44,6 +46,37 @@ pub fn open(dir: &Path) -> Result<File, Failure> {
             dir.display()
         ))),
     }
+}
+
+/// As [`open`], of a mount of ours only: elsewhere the numbers of our requests may mean anything.
+pub fn open_ours(dir: &Path) -> Result<File, Failure> {
+    let file = open(dir)?;
+    let place = dir.display();
+    let metadata = file
+        .metadata()
+        .map_err(|why| Failure::failed(format!("can't ask {place}: {why}")))?;
+    let (major, minor) = (
+        rustix::fs::major(metadata.dev()),
+        rustix::fs::minor(metadata.dev()),
+    );
+    let device = format!("{major}:{minor}");
+    let ours = mountinfo::ours()?;
+    match ours.iter().any(|mount| mount.device == device) {
+        true => Ok(file),
+        false => Err(Failure::usage(format!(
+            "{place} isn't in a btrfuse mount; `grep btrfuse /proc/mounts` lists them"
+        ))),
+    }
+}
+
+/// What the mount has done and met.
+pub fn stats(dir: &File) -> std::io::Result<Stats> {
+    // SAFETY: STATS encodes "read, 8192 bytes", and the answer is an array of so many, of which any
+    // contents are valid.
+    let answer = unsafe { ioctl(dir, Getter::<{ control::STATS }, [u8; STATS_BYTES]>::new()) }?;
+    let len = answer.iter().position(|byte| *byte == 0);
+    let json = &answer[..len.unwrap_or(STATS_BYTES)];
+    Ok(serde_json::from_slice(json)?)
 }
 
 /// How a full commit went that did reach the daemon.

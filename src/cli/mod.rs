@@ -22,6 +22,7 @@ mod print;
 mod signals;
 mod signature;
 pub mod size;
+mod stats;
 mod stress;
 mod subvolume;
 mod sync;
@@ -49,6 +50,7 @@ enum Command {
     Mount(mount::Args),
     Umount(umount::Args),
     Lab(lab::Args),
+    Stats(stats::Args),
     Stress(stress::Args),
     #[command(hide = true)]
     StressWorker(stress::WorkerArgs),
@@ -71,6 +73,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => umount::run(args),
         Command::Lab(args) => lab::run(args),
+        Command::Stats(args) => stats::run(args),
         Command::Stress(args) => stress::run(args),
         Command::StressWorker(args) => stress::work(args),
         Command::Subvolume(args) => subvolume::run(args),

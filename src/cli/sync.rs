@@ -1,7 +1,6 @@
 //! `btrfuse sync DIR`: everything written so far survives a power cut when it returns.
 
-use super::{Failure, ask, mountinfo};
-use std::os::unix::fs::MetadataExt;
+use super::{Failure, ask};
 use std::path::PathBuf;
 
 /// Make everything written to a mount durable (a full commit), and wait for it.
@@ -20,25 +19,8 @@ const EXAMPLES: &str = "Examples:\n  \
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let dir = ask::open(&args.dir)?;
+    let dir = ask::open_ours(&args.dir)?;
     let place = args.dir.display();
-    let metadata = dir
-        .metadata()
-        .map_err(|why| Failure::failed(format!("can't ask {place}: {why}")))?;
-    let (major, minor) = (
-        rustix::fs::major(metadata.dev()),
-        rustix::fs::minor(metadata.dev()),
-    );
-    let device = format!("{major}:{minor}");
-    if !mountinfo::ours()?
-        .iter()
-        .any(|mount| mount.device == device)
-    {
-        return Err(Failure::usage(format!(
-            "{place} isn't in a btrfuse mount; `grep btrfuse /proc/mounts` lists them, and other \
-             filesystems have sync(1)"
-        )));
-    }
     match ask::full_commit(&dir) {
         Ok(ask::Committed::All) => Ok(()),
         Ok(ask::Committed::ButForRefused(why)) => {

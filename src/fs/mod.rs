@@ -15,7 +15,7 @@
 //! | attributes | `attributes`, `xattr`, `acl`, `flags`, `ioctl` |
 //! | who may, where the kernel doesn't ask | `access` |
 //! | content | `data`, `symlink`, [`mod@file`] |
-//! | how full it is | `statfs` |
+//! | how full it is, what it has met | `statfs`, [`stats`] |
 //!
 //! Every operation goes the same way: from the node id to the inode; locks, parent before child;
 //! everything that can refuse, reads and reservations included; join; edits and fields; end.
@@ -48,6 +48,7 @@ mod readdir;
 mod rename;
 mod request;
 mod statfs;
+pub mod stats;
 pub mod subvolume;
 mod symlink;
 mod xattr;
@@ -63,6 +64,7 @@ pub use options::{AtimeMode, MountOptions};
 pub use readdir::{DirEntry, DirHandle};
 pub use request::{Caller, RenameFlags, Whence, WriteFlags, XattrMode};
 pub use statfs::{FsInfo, StatFs};
+pub use stats::Stats;
 pub use subvolume::{Changed, IoctlAnswer, NestedPlace, SnapshotSource};
 
 #[cfg(test)]

@@ -94,6 +94,7 @@ impl Adapter {
                 self.full_commit()?;
                 Ok(self.fs.info().generation.to_le_bytes().to_vec().into())
             }
+            control::STATS => self.stats(),
             control::WATCH if owns_mount => {
                 self.watchers.add(input).map(|()| IoctlAnswer::default())
             }
@@ -120,6 +121,16 @@ impl Adapter {
                 Ok(answer)
             }
         }
+    }
+
+    fn stats(&self) -> Result<IoctlAnswer> {
+        let json = serde_json::to_vec(&self.fs.stats());
+        let mut bytes = json.map_err(|_| Error::Invalid("numbers that JSON can't hold"))?;
+        if bytes.len() > control::STATS_BYTES {
+            return Err(Error::Range);
+        }
+        bytes.resize(control::STATS_BYTES, 0);
+        Ok(bytes.into())
     }
 
     /// The open directory behind a handle number.

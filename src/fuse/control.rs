@@ -4,6 +4,7 @@
 //! The mount is its own address and guards itself: whoever can't open its root can't ask.
 //!
 //! - Full commit: `BTRFS_IOC_SYNC`, as on the kernel's btrfs.
+//! - [`STATS`]: counters and errors since the mount began ([`crate::fs::Stats`]), as JSON.
 //! - [`WATCH`]: the caller listens on a socket in the abstract namespace and names it. The
 //!   daemon connects at once, and when all is over (last commit done, image unlocked) it
 //!   writes one line, `ok` or `failed WORDS`, and closes. A connection that ends without a
@@ -24,6 +25,13 @@ pub const NAME_BYTES: usize = 96;
 /// The ioctl: direction write, [`NAME_BYTES`], type 0xBF, number 1. The size is part of the
 /// number, which is what lets it pass through FUSE.
 pub const WATCH: u32 = (1 << 30) | ((NAME_BYTES as u32) << 16) | (0xBF << 8) | 1;
+
+/// Bytes of the answer to [`STATS`]: JSON, zero padded.
+pub const STATS_BYTES: usize = 8192;
+
+/// What the mount has done and met: direction read, [`STATS_BYTES`], type 0xBF, number 4. Whoever can
+/// open a directory of the mount may ask.
+pub const STATS: u32 = (2 << 30) | ((STATS_BYTES as u32) << 16) | (0xBF << 8) | 4;
 
 /// `BTRFS_IOC_SYNC`: `_IO(0x94, 8)`.
 pub const SYNC: u32 = 0x0000_9408;
