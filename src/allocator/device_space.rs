@@ -52,6 +52,11 @@ impl DeviceSpace {
         self.holes.bytes()
     }
 
+    /// What no dev extent uses.
+    pub fn holes(&self) -> &FreeRanges {
+        &self.holes
+    }
+
     /// A dev extent is (or becomes) used.
     pub fn take(&mut self, at: u64, len: u64) {
         self.holes.remove(at, len);

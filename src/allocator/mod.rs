@@ -20,6 +20,7 @@ mod space;
 mod state;
 mod statfs;
 mod superblocks;
+mod trim;
 
 pub use chunk::NewChunk;
 pub use chunk_space::EmptyGroup;

@@ -9,6 +9,7 @@ use super::inode_ref;
 use super::node_id::{Identity, NodeId};
 use super::request::Caller;
 use super::subvolume::{self, IoctlAnswer};
+use super::trim::TrimRange;
 use crate::error::{Error, Result};
 use crate::ondisk::{RootItem, Timespec, ids};
 
@@ -26,6 +27,7 @@ mod number {
     pub const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
     pub const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
     pub const FS_IOC_GETFSLABEL: u32 = 0x8100_9431;
+    pub const FITRIM: u32 = 0xc018_5879;
     pub const BTRFS_IOC_INO_LOOKUP: u32 = 0xd000_9412;
     pub const BTRFS_IOC_FS_INFO: u32 = 0x8400_941f;
     pub const BTRFS_IOC_GET_SUBVOL_INFO: u32 = 0x81f8_943c;
@@ -95,6 +97,15 @@ impl Filesystem {
         cmd: u32,
         input: &[u8],
     ) -> Result<IoctlAnswer> {
+        if cmd == number::FITRIM {
+            if !who.admin {
+                return Err(Error::NotPermitted(
+                    "only root and the mount's owner may trim",
+                ));
+            }
+            let range = TrimRange::decode(&first(input)?);
+            return Ok(range.encode(self.trim(range)?).into());
+        }
         match self.plain_ioctl(&who.caller, node, cmd, input) {
             Err(Error::NoTty) => self.subvolume_ioctl(who, node, cmd, input),
             answer => answer.map(IoctlAnswer::from),

@@ -15,7 +15,7 @@
 //! | attributes | `attributes`, `xattr`, `acl`, `flags`, `ioctl` |
 //! | who may, where the kernel doesn't ask | `access` |
 //! | content | `data`, `symlink`, [`mod@file`] |
-//! | how full it is, what it has met | `statfs`, [`stats`] |
+//! | how full it is, what it has met, giving back what is free | `statfs`, [`stats`], `trim` |
 //!
 //! Every operation goes the same way: from the node id to the inode; locks, parent before child;
 //! everything that can refuse, reads and reservations included; join; edits and fields; end.
@@ -51,6 +51,7 @@ mod statfs;
 pub mod stats;
 pub mod subvolume;
 mod symlink;
+mod trim;
 mod xattr;
 
 pub use access::Who;

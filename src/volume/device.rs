@@ -23,6 +23,11 @@ pub trait BlockDevice: Send + Sync {
     /// A device that can't do it answers `Ok`: it is advice.
     fn discard(&self, at: u64, len: u64) -> io::Result<()>;
 
+    /// Whether discards do anything, as far as is known: a device finds out by the first one.
+    fn can_discard(&self) -> bool {
+        true
+    }
+
     /// Size in bytes, as it was when the device was opened.
     fn size_bytes(&self) -> u64;
 

@@ -212,6 +212,11 @@ impl BlockDevice for FileDevice {
         }
     }
 
+    fn can_discard(&self) -> bool {
+        // Relaxed: a hint.
+        !self.discard_unsupported.load(Ordering::Relaxed)
+    }
+
     fn size_bytes(&self) -> u64 {
         self.size_bytes
     }

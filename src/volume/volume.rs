@@ -383,6 +383,35 @@ impl Volume {
         })
     }
 
+    /// As [`Volume::discard`], for whoever asked for it: a refusal is told.
+    pub fn discard_or_fail(&self, at: Logical, len: u64) -> Result<()> {
+        let _shared = self.gate.read();
+        self.want_writable()?;
+        let len = usize::try_from(len).map_err(|_| Error::Overflow)?;
+        self.each_piece(at, len, |copies, range| {
+            copies.iter().try_for_each(|&(devid, physical)| {
+                self.discard_at(devid, physical, range.len() as u64)
+            })
+        })
+    }
+
+    /// Discards bytes of a device that no chunk uses.
+    pub fn discard_unmapped(&self, devid: DevId, at: Physical, len: u64) -> Result<()> {
+        let _shared = self.gate.read();
+        self.want_writable()?;
+        self.discard_at(devid, at, len)
+    }
+
+    fn discard_at(&self, devid: DevId, at: Physical, len: u64) -> Result<()> {
+        superblocks::refuse_overlap(at, len)?;
+        let member = self.member(devid)?;
+        member.discard(at, len)?;
+        match member.device.can_discard() {
+            true => Ok(()),
+            false => Err(Error::NotSupported),
+        }
+    }
+
     /// Writes every superblock copy that fits its device; see [`superblocks::write_all`]. The
     /// flushes before and after are the caller's.
     pub fn write_superblocks(&self, superblock: &mut Superblock) -> Result<()> {
