@@ -30,6 +30,17 @@ impl TreeContext {
     /// first key, order within and across blocks, no empty block but an empty root leaf. Writers
     /// must rest, or they are waited for block by block.
     pub fn verify_tree(&self, root: &Root) -> Result<TreeSummary> {
+        self.verify_each(root, &mut |_| Ok(()))
+    }
+
+    /// As [`TreeContext::verify_tree`], and shows each block to `visit`, parents first. No block
+    /// comes twice, whatever the pointers say: keys go up, and a block begins with the key of its
+    /// pointer.
+    pub fn verify_each(
+        &self,
+        root: &Root,
+        visit: &mut dyn FnMut(&ReadGuard) -> Result<()>,
+    ) -> Result<TreeSummary> {
         let node = root.node();
         let guard = self.cache.read(&expect_root(root, &node))?.into_read();
         check_child(&expect_root(root, &node), &guard)?;
@@ -38,7 +49,7 @@ impl TreeContext {
             ..TreeSummary::default()
         };
         let mut last = None;
-        self.verify_block(root, &guard, &mut last, None, &mut summary)?;
+        self.verify_block(root, &guard, (&mut last, None), &mut summary, visit)?;
         Ok(summary)
     }
 
@@ -46,10 +57,11 @@ impl TreeContext {
         &self,
         root: &Root,
         block: &ReadGuard,
-        last: &mut Option<Key>,
-        upper: Option<Key>,
+        (last, upper): (&mut Option<Key>, Option<Key>),
         summary: &mut TreeSummary,
+        visit: &mut dyn FnMut(&ReadGuard) -> Result<()>,
     ) -> Result<()> {
+        visit(block)?;
         let at = block.bytenr();
         let wrong = |slot, reason: String| Err(Error::corrupt_block(at, Some(slot), reason));
         let count = nritems(block);
@@ -86,7 +98,7 @@ impl TreeContext {
             let expect = expect_child(root, block, slot)?;
             let child = self.child_now(&expect)?.into_read();
             check_child(&expect, &child)?;
-            self.verify_block(root, &child, last, next, summary)?;
+            self.verify_block(root, &child, (&mut *last, next), summary, visit)?;
         }
         Ok(())
     }

@@ -62,6 +62,8 @@ pub struct Committer {
     pub(super) read_only: Option<String>,
     /// Quotas are on and their numbers aren't kept: the first commit says so on disk.
     pub(super) quota_unmarked: AtomicBool,
+    /// A log tree isn't replayed yet. A commit would clear it, so there is none.
+    pub(super) log_waits: AtomicBool,
     /// The last durable superblock. Its lock makes commits take turns.
     pub(super) superblock: Mutex<Superblock>,
     /// A copy of it, for who must not wait for a commit.
@@ -119,6 +121,10 @@ impl Committer {
     pub fn commit_trees(&self) -> Result<()> {
         if let Some(reason) = &self.read_only {
             return Err(Error::ReadOnly(reason.clone()));
+        }
+        // Relaxed: the thread that opens the filesystem is the only one that can commit so early.
+        if self.log_waits.load(Ordering::Relaxed) {
+            return Err(Error::ReadOnly("the log tree is not replayed yet".into()));
         }
         let running = self.ctx.transactions.running().transid();
         // A commit that brings the trees to rest has every edit. But inodes change without a handle:

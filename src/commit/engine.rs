@@ -16,6 +16,9 @@ pub struct OpenOptions {
     pub read_only: bool,
     /// The last commit is shown, without what a log tree adds (needs `read_only`).
     pub nologreplay: bool,
+    /// The caller replays a log tree ([`Engine::read_log`]) before it does anything else. Without
+    /// that, an image that has one is refused.
+    pub replays_log: bool,
     /// Time between commits that nobody asks for.
     pub commit_interval: Duration,
     /// Bound of the cache of tree blocks.
@@ -33,6 +36,7 @@ impl Default for OpenOptions {
         Self {
             read_only: false,
             nologreplay: false,
+            replays_log: false,
             commit_interval: Duration::from_secs(30),
             metadata_cache_bytes: 64 << 20,
             background: true,
@@ -53,6 +57,8 @@ pub struct Engine {
     /// The csum tree.
     pub csums: Arc<Csums>,
     pub(super) read_only: Option<String>,
+    /// How often to commit, once the log that waits is replayed.
+    pub(super) starts_later: Option<Duration>,
 }
 
 impl Engine {

@@ -28,9 +28,11 @@ mod roots;
 mod states;
 #[cfg(test)]
 mod tests;
+mod unreplayed;
 
 pub use committer::{CommitCounters, Committer};
 pub use csums::{CsumRun, Csums};
 pub use engine::{Engine, OpenOptions};
 pub use hooks::{CommitHooks, LoneEdit};
 pub use open::open;
+pub use unreplayed::{SubvolumeLog, UnreplayedLog};

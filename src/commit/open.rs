@@ -41,7 +41,7 @@ pub fn open(
     // Nothing is repaired in an image that isn't known to be ours to write.
     volume.hold_writes();
     let mut reason = judge(&superblock, &volume, options)?;
-    states::check_log(&superblock, options)?;
+    let log_waits = states::log_waits(&superblock, options)?;
 
     let check = CheckContext::from_superblock(&superblock)?;
     let chunk_tree_uuid = chunk_tree_uuid(&volume, &superblock, &check)?;
@@ -112,10 +112,12 @@ pub fn open(
         &superblock,
         &trees,
         &named.extent,
+        log_waits,
         &mut reason,
     )?;
 
-    if reason.is_none() {
+    // With a log, nothing is written before its replay has come to its end.
+    if reason.is_none() && !log_waits {
         volume.release_writes();
         heal_superblocks(&volume, &mut superblock)?;
     }
@@ -138,6 +140,7 @@ pub fn open(
         discard: options.discard,
         read_only: reason.clone(),
         quota_unmarked: true.into(),
+        log_waits: log_waits.into(),
         shown: Mutex::new(superblock.clone()),
         superblock: Mutex::new(superblock),
         hooks: RwLock::new(None),
@@ -154,8 +157,12 @@ pub fn open(
     if reason.is_none() {
         committer.find_dead_roots()?;
     }
+    let mut starts_later = None;
     if reason.is_none() && options.background {
-        committer.start_background(options.commit_interval)?;
+        match log_waits {
+            true => starts_later = Some(options.commit_interval),
+            false => committer.start_background(options.commit_interval)?,
+        }
     }
     Ok(Engine {
         ctx,
@@ -163,6 +170,7 @@ pub fn open(
         committer,
         csums,
         read_only: reason,
+        starts_later,
     })
 }
 
@@ -193,11 +201,17 @@ fn judge(
 /// A copy that a power cut left behind names trees whose blocks are reused from the next
 /// transaction on. Should the newer copies be lost then (or be passed over by a reader that knows
 /// the first one only), it would be believed: so all copies become the same first.
-fn heal_superblocks(volume: &Volume, superblock: &mut Superblock) -> Result<()> {
+pub(super) fn heal_superblocks(volume: &Volume, superblock: &mut Superblock) -> Result<()> {
     if !volume.superblocks_differ() {
         return Ok(());
     }
-    log::warn!(
+    // Whoever writes a log names it in the first copy only: that they differ then is usual.
+    let level = match superblock.log_root.get() {
+        0 => log::Level::Warn,
+        _ => log::Level::Info,
+    };
+    log::log!(
+        level,
         "the copies of the superblock differ: all become that of generation {}",
         superblock.generation()
     );

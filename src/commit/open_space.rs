@@ -7,6 +7,7 @@ use super::block_groups::ChunkTrees;
 use crate::allocator::FreeRanges;
 use crate::btree::{Root, TreeContext};
 use crate::error::{Error, Result};
+use crate::ondisk::superblock::FEATURE_COMPAT_RO_FREE_SPACE_TREE_VALID;
 use crate::ondisk::{BlockGroupItem, Chunk, DevExtent, DevItem, Key, Superblock, ids, kind};
 use crate::sync::Arc;
 use crate::units::{DevId, Logical, Physical};
@@ -63,13 +64,15 @@ fn check_device(superblock: &Superblock, data: &[u8]) -> Result<()> {
 }
 
 /// Fills the space of `ctx`. When the numbers contradict each other and nothing else forbids
-/// writing, `read_only` gets the reason.
+/// writing, `read_only` gets the reason. Who replays a log needs free addresses even if nothing is
+/// written: with `log_waits` it is an error then.
 pub(super) fn load(
     ctx: &TreeContext,
     volume: &Volume,
     superblock: &Superblock,
     trees: &ChunkTrees,
     extent_root: &Arc<Root>,
+    log_waits: bool,
     read_only: &mut Option<String>,
 ) -> Result<()> {
     for (_, chunk) in volume.chunks().all() {
@@ -81,11 +84,17 @@ pub(super) fn load(
         .and_then(|()| load_groups(ctx, volume, trees))
         .and_then(|()| match read_only {
             // Nothing will be allocated: the counters are enough.
-            Some(_) => Ok(()),
-            None => load_free_space(ctx, trees, extent_root),
+            Some(_) if !log_waits => Ok(()),
+            _ => load_free_space(ctx, superblock, trees, extent_root),
         });
     match result {
         Ok(()) => {}
+        Err(error @ Error::Corrupt(_)) if log_waits => {
+            return Err(Error::corrupt(format!(
+                "{error}; over that the log tree can't be replayed: -o ro,nologreplay shows the \
+                 last commit"
+            )));
+        }
         Err(error @ Error::Corrupt(_)) => {
             log::error!("{error}");
             read_only.get_or_insert(format!("{error}; check the image with `btrfs check`"));
@@ -193,12 +202,19 @@ fn load_groups(ctx: &TreeContext, volume: &Volume, trees: &ChunkTrees) -> Result
     Ok(())
 }
 
-fn load_free_space(ctx: &TreeContext, trees: &ChunkTrees, extent_root: &Arc<Root>) -> Result<()> {
+fn load_free_space(
+    ctx: &TreeContext,
+    superblock: &Superblock,
+    trees: &ChunkTrees,
+    extent_root: &Arc<Root>,
+) -> Result<()> {
+    // One that is out of date keeps the image read-only, but a log may be replayed in memory.
+    let valid = superblock.has_compat_ro(FEATURE_COMPAT_RO_FREE_SPACE_TREE_VALID);
     for start in ctx.space.group_starts() {
         let Some(group) = ctx.space.group(Logical(start)) else {
             continue;
         };
-        let free = match &trees.free_space {
+        let free = match trees.free_space.as_ref().filter(|_| valid) {
             Some(tree) => tree.load(ctx, start, group.len)?.free,
             None => unused_ranges(ctx, extent_root, start, group.len)?,
         };

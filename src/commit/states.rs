@@ -9,14 +9,21 @@ use crate::error::{Error, Result};
 use crate::ondisk::gates::Reason;
 use crate::ondisk::{Superblock, unfinished};
 
-/// A log tree must be replayed before anything else is done; only the last commit can be shown.
-pub(super) fn check_log(superblock: &Superblock, options: &OpenOptions) -> Result<()> {
+/// Whether there is a log tree to be replayed before anything else is done.
+///
+/// # Errors
+/// There is one, and the caller doesn't replay it: only the last commit can be shown.
+pub(super) fn log_waits(superblock: &Superblock, options: &OpenOptions) -> Result<bool> {
     if superblock.log_root.get() == 0 || (options.read_only && options.nologreplay) {
-        return Ok(());
+        return Ok(false);
+    }
+    if options.replays_log && !options.nologreplay {
+        return Ok(true);
     }
     Err(Error::Unsupported(
-        "the image has a log tree (it was not unmounted cleanly), which can't be replayed yet: \
-         mount it once with the Linux kernel, or use -o ro,nologreplay to see the last commit"
+        "the image has a log tree (it was not unmounted cleanly), and writing past it would lose \
+         what fsync has promised: mount it without nologreplay, or use -o ro,nologreplay to see \
+         the last commit"
             .into(),
     ))
 }

@@ -7,10 +7,11 @@
 
 use super::inode::{Inode, InodeMeta};
 use super::inode_ref::ItemLimits;
-use crate::btree::{TreeContext, Update};
+use crate::btree::{Root, TreeContext, Update};
 use crate::error::{Error, Result};
 use crate::ondisk::csum::name_hash;
 use crate::ondisk::{DirEntries, DirItem, Key, NAME_LEN_MAX, kind};
+use crate::sync::Arc;
 use crate::transaction::TransHandle;
 
 /// The first index; the two before it stand for "." and "..".
@@ -50,20 +51,53 @@ pub(in crate::fs) fn check_name(name: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// A directory by its place in the trees, whether or not anybody uses it.
+#[derive(Clone, Copy)]
+pub(in crate::fs) struct DirPlace<'a> {
+    pub root: &'a Arc<Root>,
+    pub objectid: u64,
+}
+
+impl<'a> DirPlace<'a> {
+    fn of(dir: &'a Inode) -> Self {
+        Self {
+            root: &dir.root,
+            objectid: dir.objectid,
+        }
+    }
+
+    fn item_key(&self, name: &[u8]) -> Key {
+        Key::new(self.objectid, kind::DIR_ITEM, u64::from(name_hash(name)))
+    }
+
+    fn index_key(&self, index: u64) -> Key {
+        Key::new(self.objectid, kind::DIR_INDEX, index)
+    }
+}
+
 fn item_key(dir: &Inode, name: &[u8]) -> Key {
-    Key::new(dir.objectid, kind::DIR_ITEM, u64::from(name_hash(name)))
+    DirPlace::of(dir).item_key(name)
 }
 
 fn index_key(dir: &Inode, index: u64) -> Key {
-    Key::new(dir.objectid, kind::DIR_INDEX, index)
+    DirPlace::of(dir).index_key(index)
 }
 
 /// The entry called `name`.
 pub(in crate::fs) fn find(ctx: &TreeContext, dir: &Inode, name: &[u8]) -> Result<Option<Target>> {
+    find_in(ctx, DirPlace::of(dir), name)
+}
+
+/// As [`find`].
+pub(in crate::fs) fn find_in(
+    ctx: &TreeContext,
+    dir: DirPlace<'_>,
+    name: &[u8],
+) -> Result<Option<Target>> {
     if name.len() > NAME_LEN_MAX {
         return Err(Error::NameTooLong);
     }
-    let found = ctx.get_with(&dir.root, &item_key(dir, name), |bytes| {
+    let found = ctx.get_with(dir.root, &dir.item_key(name), |bytes| {
         DirEntries::find_name(bytes, name).map(|entry| Target {
             location: entry.location,
             kind: entry.kind,
@@ -124,7 +158,12 @@ pub(in crate::fs) fn load_index(ctx: &TreeContext, dir: &Inode) -> Result<()> {
 
 /// One more than the highest index in the tree.
 pub(in crate::fs) fn next_index(ctx: &TreeContext, dir: &Inode) -> Result<u64> {
-    let last = ctx.find_last_before(&dir.root, &index_key(dir, u64::MAX))?;
+    next_index_in(ctx, DirPlace::of(dir))
+}
+
+/// As [`next_index`].
+pub(in crate::fs) fn next_index_in(ctx: &TreeContext, dir: DirPlace<'_>) -> Result<u64> {
+    let last = ctx.find_last_before(dir.root, &dir.index_key(u64::MAX))?;
     Ok(match last {
         Some((key, _)) if key.objectid == dir.objectid && key.kind == kind::DIR_INDEX => {
             key.offset.saturating_add(1).max(FIRST_INDEX)
@@ -149,6 +188,18 @@ pub(in crate::fs) fn add(
     name: &[u8],
     target: Target,
 ) -> Result<()> {
+    add_to(ctx, trans, DirPlace::of(dir), index, name, target)
+}
+
+/// As [`add`].
+pub(in crate::fs) fn add_to(
+    ctx: &TreeContext,
+    trans: &TransHandle,
+    dir: DirPlace<'_>,
+    index: u64,
+    name: &[u8],
+    target: Target,
+) -> Result<()> {
     let entry = DirItem::encode(
         &target.location,
         trans.transid().get(),
@@ -156,10 +207,10 @@ pub(in crate::fs) fn add(
         name,
         &[],
     );
-    ctx.update(trans, &dir.root, &item_key(dir, name), |old| {
+    ctx.update(trans, dir.root, &dir.item_key(name), |old| {
         Ok(Update::Put([old.unwrap_or_default(), &entry].concat()))
     })?;
-    ctx.insert(trans, &dir.root, &index_key(dir, index), &entry)
+    ctx.insert(trans, dir.root, &dir.index_key(index), &entry)
 }
 
 /// Removes both items of an entry.
@@ -170,13 +221,24 @@ pub(in crate::fs) fn remove(
     index: u64,
     name: &[u8],
 ) -> Result<()> {
+    remove_from(ctx, trans, DirPlace::of(dir), index, name)
+}
+
+/// As [`remove`].
+pub(in crate::fs) fn remove_from(
+    ctx: &TreeContext,
+    trans: &TransHandle,
+    dir: DirPlace<'_>,
+    index: u64,
+    name: &[u8],
+) -> Result<()> {
     let what = |item: &str| {
         Error::corrupt(format!(
             "directory {} of tree {}: the {item} of an entry is missing",
             dir.objectid, dir.root.objectid
         ))
     };
-    ctx.update(trans, &dir.root, &item_key(dir, name), |old| {
+    ctx.update(trans, dir.root, &dir.item_key(name), |old| {
         let bytes = old.unwrap_or_default();
         let entry = DirEntries::find_name(bytes, name).ok_or_else(|| what("DIR_ITEM"))?;
         let range = entry.range();
@@ -187,7 +249,7 @@ pub(in crate::fs) fn remove(
             [&bytes[..range.start], &bytes[range.end..]].concat(),
         ))
     })?;
-    if !ctx.delete(trans, &dir.root, &index_key(dir, index))? {
+    if !ctx.delete(trans, dir.root, &dir.index_key(index))? {
         return Err(what("DIR_INDEX"));
     }
     Ok(())

@@ -41,7 +41,8 @@ impl NameRef {
         }
     }
 
-    fn key(&self, inode: u64) -> Key {
+    /// The key of the item that holds the reference.
+    pub fn key(&self, inode: u64) -> Key {
         match self.place {
             Place::Plain => plain_key(inode, self.parent),
             Place::Extended => extended_key(inode, self.parent, &self.name),
@@ -79,6 +80,32 @@ fn plain_key(inode: u64, parent: u64) -> Key {
 
 fn extended_key(inode: u64, parent: u64, name: &[u8]) -> Key {
     Key::new(inode, kind::INODE_EXTREF, extref_hash(parent, name))
+}
+
+/// The names that an `INODE_REF` or `INODE_EXTREF` item holds.
+pub(in crate::fs) fn names_in(key: &Key, bytes: &[u8]) -> Vec<NameRef> {
+    let (names, place) = match key.kind {
+        kind::INODE_REF => (InodeNames::of_ref(key.offset, bytes), Place::Plain),
+        _ => (InodeNames::of_extref(bytes), Place::Extended),
+    };
+    names.map(|it| NameRef::new(&it, place)).collect()
+}
+
+/// How many names the inode has.
+pub(in crate::fs) fn count(ctx: &TreeContext, root: &Arc<Root>, inode: u64) -> Result<u64> {
+    let mut cursor = ctx.search(root, &plain_key(inode, 0))?;
+    let mut count = 0;
+    while let Some((key, bytes)) = cursor.item() {
+        let is_ref = matches!(key.kind, kind::INODE_REF | kind::INODE_EXTREF);
+        if key.objectid != inode || !is_ref {
+            break;
+        }
+        count += names_in(&key, bytes).len() as u64;
+        if !cursor.next()? {
+            break;
+        }
+    }
+    Ok(count)
 }
 
 /// What the filesystem allows items to be.

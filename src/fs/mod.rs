@@ -12,6 +12,7 @@
 //! | the items behind names | `dir`, `inode_ref` |
 //! | subvolumes and snapshots | [`subvolume`] |
 //! | inodes without names | `orphan` |
+//! | what fsync had promised before a crash | `log_replay` |
 //! | attributes | `attributes`, `xattr`, `acl`, `flags`, `ioctl` |
 //! | who may, where the kernel doesn't ask | `access` |
 //! | content | `data`, `symlink`, [`mod@file`] |
@@ -37,6 +38,7 @@ mod inode_ref;
 mod inode_table;
 mod ioctl;
 mod link;
+mod log_replay;
 mod lookup;
 mod lookup_counts;
 mod memory;

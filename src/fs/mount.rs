@@ -11,6 +11,7 @@ use super::file::{self, DelayedData};
 use super::filesystem::{Filesystem, Node};
 use super::inode_ref::ItemLimits;
 use super::inode_table::{Home, InodeTable};
+use super::log_replay;
 use super::node_id::{NodeIds, ROOT_DIR_OBJECTID};
 use super::options::MountOptions;
 use super::orphan::Evictions;
@@ -56,6 +57,7 @@ impl Filesystem {
         let open_options = OpenOptions {
             read_only: options.read_only,
             nologreplay: options.nologreplay,
+            replays_log: true,
             commit_interval: Duration::from_secs(options.commit_interval_secs.max(1)),
             metadata_cache_bytes: options.metadata_cache_bytes,
             background: options.background,
@@ -63,6 +65,14 @@ impl Filesystem {
             protocol: options.protocol,
         };
         let engine = commit::open(volume.clone(), superblock, &open_options)?;
+        let limits = ItemLimits {
+            bytes_max: item_size_max(engine.ctx.nodesize) as usize,
+            extended_refs: incompat & FEATURE_INCOMPAT_EXTENDED_IREF != 0,
+        };
+        // Before anything is read that it changes.
+        if engine.has_log() {
+            log_replay::replay(&engine, limits)?;
+        }
         let read_only = if options.read_only {
             Some("the filesystem is mounted read-only".to_owned())
         } else {
@@ -74,10 +84,6 @@ impl Filesystem {
             log::warn!("mounted read-only: {reason}");
         }
         let ctx = engine.ctx.clone();
-        let limits = ItemLimits {
-            bytes_max: item_size_max(ctx.nodesize) as usize,
-            extended_refs: incompat & FEATURE_INCOMPAT_EXTENDED_IREF != 0,
-        };
         let home = Arc::new(Home {
             table: InodeTable::new(options.inodes_cached),
             evictions: Evictions::new(),

@@ -45,7 +45,8 @@ pub(super) fn choose(device: &dyn BlockDevice) -> Result<(Box<Superblock>, bool)
         .min(device.size_bytes());
     let differ = offsets_within(size).any(|offset| {
         read_copy(device, offset).map_or(true, |copy| {
-            (copy.fsid, copy.generation) != (superblock.fsid, superblock.generation)
+            let says = |it: &Superblock| (it.fsid, it.generation, it.log_root);
+            says(&copy) != says(&superblock)
         })
     });
     Ok((superblock, differ))

@@ -19,7 +19,7 @@ use crate::units::Logical;
 use std::ops::Range;
 
 /// Extent items of one inode, inside one transaction.
-pub(super) struct ExtentEdit<'a> {
+pub(in crate::fs) struct ExtentEdit<'a> {
     pub ctx: &'a TreeContext,
     pub trans: &'a TransHandle,
     pub root: &'a Arc<Root>,

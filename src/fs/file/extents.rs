@@ -24,7 +24,7 @@ pub(super) fn extent_key(objectid: u64, offset: u64) -> Key {
 
 /// One EXTENT_DATA item.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ExtentRecord {
+pub(in crate::fs) struct ExtentRecord {
     /// The file range it speaks for; of an inline extent, up to the end of its sector.
     pub file: Range<u64>,
     pub body: Body,
@@ -32,7 +32,7 @@ pub(super) struct ExtentRecord {
 
 /// What an item holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(in crate::fs) enum Body {
     /// Content in the item.
     Inline {
         compression: u8,
@@ -102,7 +102,7 @@ impl ExtentRecord {
     }
 
     /// What the part of the item inside `range` is made of.
-    pub fn segment(&self, range: &Range<u64>) -> Segment {
+    pub(super) fn segment(&self, range: &Range<u64>) -> Segment {
         let file = self.file.start.max(range.start)..self.file.end.min(range.end);
         let source = match &self.body {
             Body::Inline {
@@ -192,7 +192,7 @@ impl<'a> ExtentWalk<'a> {
 }
 
 /// The extent items that touch `range`, in order, at most `max`.
-pub(super) fn records_in(
+pub(in crate::fs) fn records_in(
     ctx: &TreeContext,
     root: &Arc<Root>,
     objectid: u64,

@@ -37,3 +37,8 @@ pub use seek::seek;
 pub use shrink::drop_items_from;
 pub use truncate::{discard_delayed, truncate};
 pub use write::write;
+
+pub(in crate::fs) use extent_edit::ExtentEdit;
+pub(in crate::fs) use extents::{Body, ExtentRecord, records_in};
+pub(in crate::fs) use nocow::data_ref;
+pub(in crate::fs) use shrink::next_tail;

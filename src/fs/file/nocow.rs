@@ -36,7 +36,7 @@ pub(super) enum Place {
 }
 
 /// The reference that a file extent item holds.
-pub(super) fn data_ref(
+pub(in crate::fs) fn data_ref(
     root: &Root,
     objectid: u64,
     file_start: u64,

@@ -19,7 +19,7 @@ use std::ops::Range;
 const ITEMS_PER_TRANSACTION: usize = 256;
 
 /// What the next transaction drops.
-pub(super) struct Tail {
+pub(in crate::fs) struct Tail {
     /// From here to the end of everything.
     pub range: Range<u64>,
     /// Nothing is left above the floor afterwards.
@@ -36,7 +36,7 @@ pub(super) fn items_at_once(roomy: bool) -> usize {
 
 /// The last items of a file that reach over `floor`, `items_max` at most; `None` when there are
 /// none.
-pub(super) fn next_tail(
+pub(in crate::fs) fn next_tail(
     ctx: &TreeContext,
     root: &Arc<Root>,
     objectid: u64,
