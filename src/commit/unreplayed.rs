@@ -37,7 +37,12 @@ pub struct UnreplayedLog {
     /// One for each subvolume, by number.
     pub trees: Vec<SubvolumeLog>,
     fresh: BTreeMap<u64, FreshExtent>,
+    /// Features of what was replayed. The superblock that names the log may lack them.
+    incompat: u64,
 }
+
+/// A data extent as an item names it: address and length.
+type Named = (u64, u64);
 
 /// A data extent that no committed tree knows.
 struct FreshExtent {
@@ -59,8 +64,12 @@ impl UnreplayedLog {
         }
     }
 
-    /// The end of the replay: what nobody was given goes back with the commit.
-    pub fn finish(self, space: &Space) {
+    /// The replay has brought something that only images with this feature may have.
+    pub fn add_incompat(&mut self, feature: u64) {
+        self.incompat |= feature;
+    }
+
+    fn pin_unused(&self, space: &Space) {
         let unused = self.fresh.iter().filter(|(_, fresh)| !fresh.referenced);
         for (&at, fresh) in unused {
             space.pin(Logical(at), fresh.len);
@@ -91,6 +100,7 @@ impl Engine {
         let mut log = UnreplayedLog {
             trees: Vec::new(),
             fresh: BTreeMap::new(),
+            incompat: 0,
         };
         let mut named = Vec::new();
         let mut cursor = self.ctx.search(&roots, &Key::MIN)?;
@@ -120,16 +130,24 @@ impl Engine {
         Ok(log)
     }
 
-    /// The replay has ended: everything it did becomes durable, the log is gone from the image,
-    /// and the filesystem is as any other that was opened. Where nothing may be written, the
-    /// replay stays in memory.
-    pub fn log_replayed(&self) -> Result<()> {
+    /// The replay has ended, and its handle too: everything it did becomes durable, the log is gone
+    /// from the image, and the filesystem is as any other that was opened. What nobody was given
+    /// goes back with the commit. Where nothing may be written, the replay stays in memory.
+    pub fn log_replayed(&self, log: UnreplayedLog) -> Result<()> {
+        log.pin_unused(&self.ctx.space);
         if self.read_only.is_some() {
             return Ok(());
         }
+        // Also where nothing had to change: only a commit takes the log from the image.
+        let running = self.ctx.transactions.running();
+        running.add_dirty_root(ids::FS_TREE_OBJECTID);
         self.volume.release_writes();
         // The copies first: the commit's superblock may be torn, and then a copy must name the log.
         heal_superblocks(&self.volume, &mut self.committer.superblock())?;
+        let mut superblock = self.committer.superblock.lock();
+        let incompat = superblock.incompat_flags.get() | log.incompat;
+        superblock.incompat_flags.set(incompat);
+        drop(superblock);
         // Relaxed: see `Committer::commit_trees`.
         self.committer.log_waits.store(false, Ordering::Relaxed);
         self.committer.commit_trees()?;
@@ -140,7 +158,7 @@ impl Engine {
     }
 
     /// A log's tree, with its blocks pinned. Also says which extents it names.
-    fn take_tree(&self, node: RootNode) -> Result<(Arc<Root>, Vec<(u64, u64)>)> {
+    fn take_tree(&self, node: RootNode) -> Result<(Arc<Root>, Vec<Named>)> {
         let key = Key::new(ids::TREE_LOG_OBJECTID, kind::ROOT_ITEM, 0);
         let root = Root::new(key, node, RootItem::zeroed());
         let (mut blocks, mut extents) = (Vec::new(), Vec::new());
@@ -219,7 +237,7 @@ fn log_of(key: &Key, data: &[u8], generation: Generation) -> Result<(u64, RootNo
 }
 
 /// The data extent that an item of a log names.
-fn extent_in(at: Logical, block: &[u8], slot: usize) -> Result<Option<(u64, u64)>> {
+fn extent_in(at: Logical, block: &[u8], slot: usize) -> Result<Option<Named>> {
     if leaf::item_key(block, slot).kind != kind::EXTENT_DATA {
         return Ok(None);
     }

@@ -5,6 +5,7 @@
 
 use crate::recording::{CrashState, Event, Recorder, Recording};
 use crate::scribe::{Scribe, open_device};
+use btrfuse::btree::TreeContext;
 use btrfuse::commit::{Engine, OpenOptions, open};
 use btrfuse::ondisk::{CsumType, Key};
 use btrfuse::volume::{BlockDevice, FileDevice, MemoryDevice, Volume};
@@ -22,8 +23,12 @@ pub const SUPER_AT: u64 = 65536;
 pub type Contents = [u8; 32];
 
 pub fn contents(engine: &Engine) -> Contents {
-    let root = engine.ctx.roots.get(&engine.ctx, 5).unwrap();
-    let mut cursor = engine.ctx.search(&root, &Key::MIN).unwrap();
+    contents_of(&engine.ctx)
+}
+
+pub fn contents_of(ctx: &TreeContext) -> Contents {
+    let root = ctx.roots.get(ctx, 5).unwrap();
+    let mut cursor = ctx.search(&root, &Key::MIN).unwrap();
     let mut bytes = Vec::new();
     while let Some((key, data)) = cursor.item() {
         bytes.extend(format!("{key}").as_bytes());

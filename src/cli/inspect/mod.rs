@@ -223,8 +223,8 @@ fn access_facts(sb: &Superblock, mut unfinished: Vec<Reason>) -> Vec<(&'static s
     let access = |words: &str| ("access", Fact::Words(words.into()));
     // A relocation has several trees.
     unfinished.dedup();
-    let (mut closed, mut read_only) = not_yet(sb);
-    read_only.extend(unfinished);
+    let mut closed = not_yet(sb);
+    let mut read_only = unfinished;
     match judge(sb, Want::ReadWrite) {
         Ok(Access::ReadWrite) => {}
         Ok(Access::ReadOnly { reasons }) => read_only.extend(reasons),
@@ -239,10 +239,9 @@ fn access_facts(sb: &Superblock, mut unfinished: Vec<Reason>) -> Vec<(&'static s
     }
 }
 
-/// What the format allows and a mount of this version doesn't do: why not at all, and why only
-/// for reading.
-fn not_yet(sb: &Superblock) -> (Vec<Reason>, Vec<Reason>) {
-    let (mut closed, mut read_only) = (Vec::new(), Vec::new());
+/// What the format allows and a mount of this version doesn't do at all.
+fn not_yet(sb: &Superblock) -> Vec<Reason> {
+    let mut closed = Vec::new();
     if sb.num_devices.get() > 1 {
         closed.push(Reason::new(
             format!("num_devices {}", sb.num_devices),
@@ -251,16 +250,7 @@ fn not_yet(sb: &Superblock) -> (Vec<Reason>, Vec<Reason>) {
              remove)",
         ));
     }
-    if sb.log_root.get() != 0 {
-        read_only.push(Reason::new(
-            format!("log_root {}", sb.log_root),
-            "there is a log tree (the image was not unmounted cleanly), which can't be replayed \
-             yet",
-            "mount it once with the Linux kernel, or use `-o ro,nologreplay` to see the last \
-             commit",
-        ));
-    }
-    (closed, read_only)
+    closed
 }
 
 fn tree_facts(name: &str, objectid: u64, root: u64, generation: u64, level: u8) -> Facts {

@@ -8,8 +8,10 @@ use super::tree::{TreeReplay, type_of};
 use crate::commit::UnreplayedLog;
 use crate::error::{Error, Result};
 use crate::fs::file::{Body, ExtentEdit, ExtentRecord, data_ref, records_in};
-use crate::ondisk::superblock::FEATURE_INCOMPAT_NO_HOLES;
-use crate::ondisk::{COMPRESS_NONE, FileExtentItem, Key};
+use crate::ondisk::superblock::{
+    FEATURE_INCOMPAT_COMPRESS_LZO, FEATURE_INCOMPAT_COMPRESS_ZSTD, FEATURE_INCOMPAT_NO_HOLES,
+};
+use crate::ondisk::{COMPRESS_LZO, COMPRESS_NONE, COMPRESS_ZSTD, FileExtentItem, Key};
 use crate::units::Logical;
 use std::ops::Range;
 
@@ -43,6 +45,7 @@ impl TreeReplay<'_> {
         {
             return Ok(());
         }
+        logs.add_incompat(feature_of(&record.body));
         let freed = self.drop_extents(objectid, &record.file)?;
         let put = || self.ctx.upsert(self.trans, &self.root, key, data);
         let added = match &record.body {
@@ -115,5 +118,18 @@ impl TreeReplay<'_> {
             self.csums.insert(self.trans, run.at, &run.sums)?;
         }
         Ok(())
+    }
+}
+
+/// The feature bit of an image that has such content.
+fn feature_of(body: &Body) -> u64 {
+    let compression = match body {
+        Body::Inline { compression, .. } => *compression,
+        Body::Extent(item) => item.compression,
+    };
+    match compression {
+        COMPRESS_LZO => FEATURE_INCOMPAT_COMPRESS_LZO,
+        COMPRESS_ZSTD => FEATURE_INCOMPAT_COMPRESS_ZSTD,
+        _ => 0,
     }
 }

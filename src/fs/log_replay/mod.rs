@@ -30,7 +30,6 @@ use super::inode_ref::ItemLimits;
 use super::subvolume;
 use crate::commit::Engine;
 use crate::error::{Corrupt, Error, Result};
-use crate::ondisk::ids;
 use tree::TreeReplay;
 
 /// Replays every log of the filesystem, and makes the result durable where it may be written.
@@ -63,11 +62,8 @@ fn replay_all(engine: &Engine, limits: ItemLimits) -> Result<usize> {
         };
         replayed.map_err(|error| trans.abort(error))?;
     }
-    log.finish(&ctx.space);
-    // Also where nothing had to change: only a commit takes the log from the image.
-    trans.transaction().add_dirty_root(ids::FS_TREE_OBJECTID);
     drop(trans);
-    engine.log_replayed()?;
+    engine.log_replayed(log)?;
     Ok(trees.len())
 }
 

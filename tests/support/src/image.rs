@@ -111,6 +111,15 @@ impl Image {
         u64::from_le_bytes(bytes)
     }
 
+    /// Whether the first superblock names a log tree.
+    pub fn has_log(&self) -> bool {
+        let mut bytes = [0; 8];
+        let file = File::open(&self.path).expect("our own image");
+        file.read_exact_at(&mut bytes, SUPER_AT + 96)
+            .expect("an image is larger than that");
+        bytes != [0; 8]
+    }
+
     /// SHA-256 of the whole file: what "writes nothing" is judged by.
     pub fn digest(&self) -> String {
         let mut file = File::open(&self.path).expect("our own image");
