@@ -9,7 +9,7 @@ use btrfuse::fs::{Filesystem, MountOptions};
 use btrfuse::ondisk::superblock::{
     FEATURE_COMPAT_RO_FREE_SPACE_TREE_VALID, SUPER_FLAG_METADUMP, Superblock,
 };
-use btrfuse::volume::{BlockDevice, FileDevice, MemoryDevice, Volume};
+use btrfuse::volume::{BlockDevice, Fault, FaultyDevice, FileDevice, MemoryDevice, Volume};
 use btrfuse_test_support::{Image, Rng, golden};
 use std::fs::File;
 use std::sync::Arc;
@@ -126,6 +126,47 @@ fn a_cut_during_a_replay_leaves_the_log_or_its_result() {
             assert!(found.is_empty(), "{name}:\n{}", found.join("\n"));
         }
     }
+}
+
+/// Reads of the superblock's copies, each twice. Who can't read the first one can't know of the log:
+/// only that one names it.
+const SUPER_READS: u64 = 4;
+
+/// A device that fails somewhere in a replay leaves the log, or its result; what is only a bad copy is
+/// read around.
+#[test]
+fn a_fault_during_a_replay_leaves_the_log_or_its_result() {
+    let name = "log1-s11-p04";
+    let base = crashed(name);
+    let in_memory = seen(&base, Look::Read, name);
+    let (cleaned, calls) = {
+        let device = Arc::new(FaultyDevice::over(Arc::new(base.clone())));
+        let fs = mount(device.clone(), Look::Write).unwrap();
+        (contents_of(fs.tree_context()), device.calls())
+    };
+    let some = |count: u64| (1..=count).step_by(1 + count as usize / 24);
+    let faults = some(calls.writes)
+        .map(Fault::FailWrite)
+        .chain(some(calls.writes).map(|nth| Fault::TearWrite(nth, 512)))
+        .chain(some(calls.flushes).map(Fault::FailFlush))
+        .chain(some(calls.reads).map(|nth| Fault::FailRead(SUPER_READS + nth)));
+    let (mut failed, mut mounted) = (0, 0);
+    for fault in faults {
+        let device = Arc::new(FaultyDevice::over(Arc::new(base.clone())));
+        device.plan(fault.clone());
+        match mount(device.clone(), Look::Write) {
+            Ok(fs) => {
+                // The fault may have turned it read-only since.
+                let _ = fs.unmount();
+                mounted += 1;
+            }
+            Err(_) => failed += 1,
+        }
+        device.heal();
+        let found = seen(device.inner(), Look::Read, &format!("{fault:?}"));
+        assert!(found == in_memory || found == cleaned, "{fault:?}");
+    }
+    assert!(failed > 5 && mounted > 5, "{failed} and {mounted}");
 }
 
 /// The kernel names a log in the first superblock only. Before a commit may tear that one, the
