@@ -335,6 +335,7 @@ fn engine_options(options: &Options, protocol: Kind) -> MountOptions {
             .metadata_cache_bytes
             .unwrap_or(defaults.metadata_cache_bytes),
         nologreplay: options.nologreplay,
+        treelog: !options.notreelog,
         atime: match options.atime {
             Atime::Relative => AtimeMode::Relatime,
             Atime::Strict => AtimeMode::Strict,

@@ -45,6 +45,10 @@ pub struct CommitCounters {
     pub heads: AtomicU64,
     /// Rounds of the fixpoint, summed.
     pub rounds: AtomicU64,
+    /// Superblocks written for a log.
+    pub logs: AtomicU64,
+    /// Log blocks written.
+    pub log_blocks: AtomicU64,
 }
 
 /// Makes transactions durable. One for each filesystem that is open for writing.
@@ -77,6 +81,8 @@ pub struct Committer {
     /// One early write-out at a time: a second one would find the same blocks. Held through the
     /// critical section, see [`Committer::write_early`].
     pub(super) early: Mutex<()>,
+    /// What fsyncs have logged since the last commit.
+    pub(super) logs: super::log_tree::Logs,
     /// Counters since the filesystem was opened.
     pub counters: CommitCounters,
 }
@@ -244,6 +250,8 @@ impl Committer {
         );
         superblock.log_root.set(0);
         superblock.log_root_level = 0;
+        // After the last look for empty groups: what is reserved keeps its group.
+        self.logs.end(space);
         Ok(Some(Settled {
             superblock,
             blocks: transaction.dirty_blocks.take_sorted(),

@@ -8,6 +8,7 @@ use super::csums::Csums;
 use super::engine::{Engine, OpenOptions};
 use super::free_space_delta::FreeSpaceDelta;
 use super::free_space_tree::FreeSpaceTree;
+use super::log_tree::Logs;
 use super::roots::{NamedRoots, UuidTreeComplete};
 use super::{open_space, states};
 use crate::allocator::{NewChunk, Reclaim, Space, SpaceConfig};
@@ -148,6 +149,7 @@ pub fn open(
         gathering: 0.into(),
         early: Mutex::new(()),
         cleaner: Default::default(),
+        logs: Logs::new(ctx.nodesize, ctx.sectorsize, csums.csum_type().size()),
         counters: CommitCounters::default(),
     });
     committer.update_global_reserve();

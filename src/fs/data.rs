@@ -86,7 +86,7 @@ impl Filesystem {
         Ok(written as u32)
     }
 
-    /// Makes the inode durable: for now with a commit of everything.
+    /// Makes the inode durable: with a log of it, or with a commit of everything.
     pub fn fsync(&self, node: NodeId, _datasync: bool) -> Result<()> {
         let Node::Inode(inode) = self.node(node)? else {
             return Ok(());
@@ -99,7 +99,9 @@ impl Filesystem {
             _ => Ok(()),
         };
         let earlier = file::take_error(&inode);
-        self.engine.committer.commit()?;
+        if flushed.is_err() || earlier.is_some() || !self.fsync_by_log(&inode)? {
+            self.engine.committer.commit()?;
+        }
         flushed?;
         earlier.map_or(Ok(()), Err)
     }

@@ -213,7 +213,7 @@ pub(in crate::fs) fn add_to(
     ctx.insert(trans, dir.root, &dir.index_key(index), &entry)
 }
 
-/// Removes both items of an entry.
+/// Removes both items of an entry. From then on no log may give the place to another.
 pub(in crate::fs) fn remove(
     ctx: &TreeContext,
     trans: &TransHandle,
@@ -221,11 +221,13 @@ pub(in crate::fs) fn remove(
     index: u64,
     name: &[u8],
 ) -> Result<()> {
-    remove_from(ctx, trans, DirPlace::of(dir), index, name)
+    let unlogged = &trans.transaction().unlogged;
+    unlogged.add_place(dir.root.objectid, dir.objectid, index, name);
+    remove_items(ctx, trans, DirPlace::of(dir), index, name)
 }
 
-/// As [`remove`].
-pub(in crate::fs) fn remove_from(
+/// As [`remove`], where neither the last commit nor a log that is still to be written knows of the entry.
+pub(in crate::fs) fn remove_items(
     ctx: &TreeContext,
     trans: &TransHandle,
     dir: DirPlace<'_>,

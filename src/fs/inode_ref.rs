@@ -189,7 +189,7 @@ pub(in crate::fs) fn find(
     Ok(None)
 }
 
-/// Removes a reference that [`find`] found.
+/// Removes a reference that [`find`] found. From then on no log can tell the inode's names.
 pub(in crate::fs) fn remove(
     ctx: &TreeContext,
     trans: &TransHandle,
@@ -197,6 +197,7 @@ pub(in crate::fs) fn remove(
     inode: u64,
     found: &NameRef,
 ) -> Result<()> {
+    trans.transaction().unlogged.add_inode(root.objectid, inode);
     ctx.update(trans, root, &found.key(inode), |old| {
         let bytes = old.unwrap_or_default();
         let Some(entry) = found.find_in(bytes) else {
@@ -211,7 +212,7 @@ pub(in crate::fs) fn remove(
 }
 
 /// Puts `new` in the place of a reference that [`find`] found, in one step; both are in the same
-/// item.
+/// item. What [`remove`] says of logs is true here.
 pub(in crate::fs) fn replace(
     ctx: &TreeContext,
     trans: &TransHandle,
@@ -221,6 +222,7 @@ pub(in crate::fs) fn replace(
     new: &NameRef,
 ) -> Result<()> {
     debug_assert_eq!(found.key(inode), new.key(inode));
+    trans.transaction().unlogged.add_inode(root.objectid, inode);
     let put = new.encode();
     ctx.update(trans, root, &found.key(inode), |old| {
         let bytes = old.unwrap_or_default();

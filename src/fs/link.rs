@@ -6,7 +6,7 @@
 
 use super::attr::{Attr, Timestamp};
 use super::delayed::DirtyTicket;
-use super::dir::{self, Target};
+use super::dir::{self, DirPlace, Target};
 use super::filesystem::{Filesystem, Node};
 use super::inode::{Inode, want_mutable_flags};
 use super::inode_ref::{self, NameRef};
@@ -29,6 +29,15 @@ pub(in crate::fs) struct Removal {
     pub inode: Arc<Inode>,
     pub name: NameRef,
     ticket: DirtyTicket,
+}
+
+/// Why a name goes away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::fs) enum Gone {
+    /// Nobody wants it any more.
+    Unlinked,
+    /// Another inode takes it: after a crash it has to lead to one of the two.
+    Replaced,
 }
 
 impl Filesystem {
@@ -82,6 +91,8 @@ impl Filesystem {
                 place,
             };
             inode_ref::add(&self.ctx, trans, &dir.root, inode.objectid, &new)?;
+            let unlogged = &trans.transaction().unlogged;
+            unlogged.add_inode(inode.root.objectid, inode.objectid);
             let target = Target {
                 location: inode.item_key(),
                 kind: inode.kind.entry_type(),
@@ -189,7 +200,7 @@ impl Filesystem {
         let reservation = self.reserve(UNLINK_ITEMS, Steal::Yes)?;
         self.with_trans(reservation, |trans| {
             let now = Timestamp::now();
-            self.remove_prepared(trans, dir, removal, now)?;
+            self.remove_prepared(trans, dir, removal, now, Gone::Unlinked)?;
             let mut meta = dir.meta.lock();
             meta.size = meta.size.saturating_sub(dir::size_of(name));
             meta.touch_content(now);
@@ -238,6 +249,7 @@ impl Filesystem {
         dir: &Inode,
         removal: Removal,
         now: Timestamp,
+        gone: Gone,
     ) -> Result<()> {
         let Removal {
             inode,
@@ -245,7 +257,11 @@ impl Filesystem {
             ticket,
         } = removal;
         inode_ref::remove(&self.ctx, trans, &dir.root, inode.objectid, &name)?;
-        dir::remove(&self.ctx, trans, dir, name.index, &name.name)?;
+        if gone == Gone::Unlinked && self.unlog(trans, &inode) {
+            dir::remove_items(&self.ctx, trans, DirPlace::of(dir), name.index, &name.name)?;
+        } else {
+            dir::remove(&self.ctx, trans, dir, name.index, &name.name)?;
+        }
         let mut meta = inode.meta.lock();
         meta.nlink = meta.nlink.saturating_sub(1);
         if inode.is_dir() {
@@ -266,6 +282,21 @@ impl Filesystem {
         drop(meta);
         self.home.table.unlinked(&inode);
         Ok(())
+    }
+
+    /// Takes an inode that loses its last name out of the log, if no commit has it: then nobody
+    /// has the name after a crash. False: it stays there.
+    fn unlog(&self, trans: &TransHandle, inode: &Inode) -> bool {
+        let transid = trans.transid();
+        let gone = {
+            let meta = inode.meta.lock();
+            meta.generation == transid.get() && (meta.nlink == 1 || inode.is_dir())
+        };
+        if gone {
+            let committer = &self.engine.committer;
+            committer.forget_logged(trans, inode.root.objectid, inode.objectid);
+        }
+        gone
     }
 
     /// Removes the entry of a subvolume that isn't there. It has no reference, so the listing

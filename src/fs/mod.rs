@@ -16,6 +16,7 @@
 //! | attributes | `attributes`, `xattr`, `acl`, `flags`, `ioctl` |
 //! | who may, where the kernel doesn't ask | `access` |
 //! | content | `data`, `symlink`, [`mod@file`] |
+//! | fsync without a commit | `log` |
 //! | how full it is, what it has met, giving back what is free | `statfs`, [`stats`], `trim` |
 //!
 //! Every operation goes the same way: from the node id to the inode; locks, parent before child;
@@ -38,6 +39,7 @@ mod inode_ref;
 mod inode_table;
 mod ioctl;
 mod link;
+mod log;
 mod log_replay;
 mod lookup;
 mod lookup_counts;

@@ -32,6 +32,8 @@ pub struct MountOptions {
     pub inodes_cached: usize,
     /// Show the last commit instead of replaying the log of later fsyncs; read-only mounts.
     pub nologreplay: bool,
+    /// Make an fsync durable with a log of the inode, where that is enough; else with a commit.
+    pub treelog: bool,
     /// When reads move access times.
     pub atime: AtimeMode,
     /// Tell the device about freed space.
@@ -58,6 +60,7 @@ impl Default for MountOptions {
             metadata_cache_bytes: 64 * MIB,
             inodes_cached: 16384,
             nologreplay: false,
+            treelog: true,
             atime: AtimeMode::Relatime,
             discard: false,
             user_subvol_rm_allowed: false,

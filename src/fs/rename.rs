@@ -13,7 +13,7 @@ use super::dir::{self, Target};
 use super::filesystem::{Filesystem, Node};
 use super::inode::Inode;
 use super::inode_ref::{self, NameRef, Place};
-use super::link::{Removal, UNLINK_ITEMS, want_removable};
+use super::link::{Gone, Removal, UNLINK_ITEMS, want_removable};
 use super::node_id::NodeId;
 use super::request::{Caller, RenameFlags};
 use super::subvolume::{self, ParentEntry};
@@ -302,7 +302,7 @@ impl Filesystem {
         self.with_trans(reservation, |trans| {
             let now = Timestamp::now();
             if let Some(removal) = removal {
-                self.remove_prepared(trans, &to, removal, now)?;
+                self.remove_prepared(trans, &to, removal, now, Gone::Replaced)?;
             }
             let settle = self.take_out(trans, mover)?;
             self.put_in(trans, settle, now)?;

@@ -11,6 +11,7 @@ mod head;
 mod join;
 mod phase;
 mod running;
+mod unlogged;
 
 pub use delayed_refs::{DelayedRefs, Dropped, Pending, RunningHead};
 pub use dirty::DirtyBlocks;
@@ -18,3 +19,4 @@ pub use head::{ExtentOp, RefHead, RefKind};
 pub use join::{TransHandle, TransactionManager};
 pub use phase::{CommitGuard, Phase};
 pub use running::Transaction;
+pub use unlogged::Unlogged;

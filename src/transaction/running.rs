@@ -5,6 +5,7 @@
 
 use super::delayed_refs::DelayedRefs;
 use super::dirty::DirtyBlocks;
+use super::unlogged::Unlogged;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::units::Generation;
@@ -17,6 +18,8 @@ pub struct Transaction {
     pub delayed_refs: DelayedRefs,
     /// Tree blocks to be written.
     pub dirty_blocks: DirtyBlocks,
+    /// Edits that an fsync can't log.
+    pub unlogged: Unlogged,
     /// Trees whose root node moved, by objectid: their root items are to be written.
     dirty_roots: Mutex<BTreeSet<u64>>,
     joined: AtomicU64,
@@ -28,6 +31,7 @@ impl Transaction {
             transid,
             delayed_refs: DelayedRefs::default(),
             dirty_blocks: DirtyBlocks::default(),
+            unlogged: Unlogged::default(),
             dirty_roots: Mutex::default(),
             joined: AtomicU64::new(0),
         }

@@ -26,8 +26,8 @@ pub fn judge(name: &str, value: Option<&str>) -> Verdict {
         | "diratime" | "nodiratime" | "lazytime" | "nolazytime" | "iversion" | "noiversion"
         | "mand" | "nomand" => Drop,
         // The kernel's btrfs: already so here.
-        "acl" | "user_xattr" | "barrier" | "datacow" | "datasum" | "treelog" | "noautodefrag"
-        | "nossd" | "nossd_spread" | "noflushoncommit" | "noenospc_debug" | "seclabel" => Drop,
+        "acl" | "user_xattr" | "barrier" | "datacow" | "datasum" | "noautodefrag" | "nossd"
+        | "nossd_spread" | "noflushoncommit" | "noenospc_debug" | "seclabel" => Drop,
         "space_cache" if matches!(value, Some("v2")) => Drop,
         // FUSE libraries: already so here.
         "default_permissions"
@@ -46,7 +46,6 @@ pub fn judge(name: &str, value: Option<&str>) -> Verdict {
             Note("ignored; this version writes all files uncompressed")
         }
         "flushoncommit" => Note("ignored; each commit already writes all data first"),
-        "notreelog" => Note("ignored; fsync already makes a full commit"),
         "space_cache" => Note("ignored; the free-space tree is used where the image has one"),
         "max_read" | "max_write" | "max_background" | "entry_timeout" | "attr_timeout"
         | "negative_timeout" | "ac_attr_timeout" => {

@@ -58,6 +58,8 @@ pub struct Options {
     pub subvolid: Option<u64>,
     /// `nologreplay`: show the last commit, leave the log alone.
     pub nologreplay: bool,
+    /// `notreelog`: each fsync is a commit.
+    pub notreelog: bool,
     /// `discard`: tell the device or host file which blocks became free.
     pub discard: bool,
     /// `user_subvol_rm_allowed`: users delete subvolumes that they could remove as directories.
@@ -128,6 +130,8 @@ impl Options {
             "subvol" => self.subvol = Some(needed(name, value)?.to_owned()),
             "subvolid" => self.subvolid = Some(subvolume_number(needed(name, value)?)?),
             "nologreplay" | "norecovery" => self.nologreplay = true,
+            "treelog" => self.notreelog = false,
+            "notreelog" => self.notreelog = true,
             "rescue" if value == Some("nologreplay") => self.nologreplay = true,
             "discard" => match value {
                 None | Some("async" | "sync") => self.discard = true,

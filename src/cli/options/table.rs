@@ -1,7 +1,7 @@
 //! The mount options for the manual page and `--help`.
 
 /// btrfuse's own options, and those of the kernel's btrfs that mean the same here.
-pub const OWN: [(&str, &str); 14] = [
+pub const OWN: [(&str, &str); 15] = [
     ("ro, rw", "write nothing at all, or write (the default)"),
     (
         "commit=N",
@@ -30,6 +30,10 @@ pub const OWN: [(&str, &str); 14] = [
     (
         "nologreplay, norecovery, rescue=nologreplay",
         "with ro: show the last commit and leave the log alone",
+    ),
+    (
+        "treelog, notreelog",
+        "make an fsync durable with a log where that is enough, or always with a commit (treelog)",
     ),
     (
         "allow_other, noallow_other",

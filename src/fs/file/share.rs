@@ -143,6 +143,9 @@ impl Share<'_> {
         let _alone = self.to.content.write();
         fs.with_trans(reservation, |trans| {
             let edit = ExtentEdit::of(&fs.ctx, trans, self.to);
+            // Its items may be older than the sharing.
+            let unlogged = &trans.transaction().unlogged;
+            unlogged.add_inode(self.to.root.objectid, self.to.objectid);
             let freed = edit.drop_range(&target)?;
             let (mut added, mut prealloc) = (0, false);
             for record in &records {

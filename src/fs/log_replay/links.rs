@@ -31,7 +31,7 @@ impl TreeReplay<'_> {
         let inode = target.location.objectid;
         let found = inode_ref::find(self.ctx, &self.root, inode, parent, name)?;
         let found = found.ok_or_else(|| wrong("its inode has no reference to it"))?;
-        dir::remove_from(self.ctx, self.trans, self.dir(parent), found.index, name)?;
+        dir::remove_items(self.ctx, self.trans, self.dir(parent), found.index, name)?;
         inode_ref::remove(self.ctx, self.trans, &self.root, inode, &found)?;
         self.change_inode(parent, |item| {
             let size = item.size.get().saturating_sub(dir::size_of(name));
