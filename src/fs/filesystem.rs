@@ -75,6 +75,16 @@ impl Filesystem {
         blocks.load(crate::sync::atomic::Ordering::Relaxed)
     }
 
+    /// How often an fsync wrote a log, and how many commits there were, for tests and tools.
+    pub fn logs_and_commits(&self) -> (u64, u64) {
+        let counters = &self.engine.committer.counters;
+        let [logs, commits] = [&counters.logs, &counters.commits].map(|counter| {
+            // Relaxed: a statistic.
+            counter.load(crate::sync::atomic::Ordering::Relaxed)
+        });
+        (logs, commits)
+    }
+
     /// How many inodes are in memory, for tests and tools.
     pub fn inodes_in_memory(&self) -> usize {
         self.home.table.len()
