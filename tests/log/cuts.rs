@@ -361,7 +361,7 @@ fn random_story(options: &[&str], seed: u64, steps: usize) {
         }
     });
     assert!(
-        story.logs > 3,
+        story.logs > 0,
         "{} logs, {} commits",
         story.logs,
         story.commits

@@ -3,6 +3,7 @@
 
 mod book;
 mod cuts;
+mod faults;
 mod mounted;
 #[path = "../commit/recording.rs"]
 mod recording;

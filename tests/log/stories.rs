@@ -167,3 +167,15 @@ fn an_fsync_of_what_has_not_changed_writes_nothing() {
         it.fsync("a/old1");
     });
 }
+
+/// The last commit doesn't know where the bytes of a new chunk are.
+#[test]
+fn what_lies_in_a_new_chunk_is_committed() {
+    tell(1, 1, |it| {
+        it.create("a/large");
+        it.write("a/large", 0, &[1; 30 << 20]);
+        it.fsync("a/large");
+        it.write("a/large", 0, &[2; 4096]);
+        it.fsync("a/large");
+    });
+}

@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 /// Blocks that one transaction's logs may take. Larger ones would be slow to replay, and a commit
 /// is cheap in comparison.
 const BLOCKS_MAX: usize = 2048;
+/// With more spare places than this no new ones are taken just to have some side by side.
+const SPARE_MAX: usize = 64;
 /// Checksums in one item at most.
 const SUMS_BYTES_MAX: usize = 4096;
 
@@ -228,26 +230,48 @@ impl Logs {
 }
 
 impl State {
+    /// Places for blocks that are written together: side by side if that is possible.
     fn take_places(&mut self, space: &Arc<Space>, want: usize) -> Result<Vec<Logical>> {
-        let missing = want.saturating_sub(self.spare.len());
-        // Given back when the blocks are taken: from then on they are counted where they are.
-        if missing == 0 {
-            return Ok(self.pick(want));
+        self.spare.sort_unstable();
+        let nodesize = space.nodesize();
+        let beside = |run: &[Logical]| {
+            let bytes = run[run.len() - 1].get() - run[0].get();
+            bytes == (run.len() as u64 - 1) * nodesize
+        };
+        if want == 0 {
+            return Ok(Vec::new());
         }
-        let reserved = space.try_reserve_metadata(missing as u64 * space.nodesize(), Steal::No)?;
-        for _ in 0..missing {
+        if let Some(first) = self.spare.windows(want).position(beside) {
+            return Ok(self.spare.drain(first..first + want).collect());
+        }
+        let missing = want.saturating_sub(self.spare.len());
+        // New ones are mostly side by side, and so are they when they become spare again.
+        let fresh = match self.spare.len() < SPARE_MAX {
+            true => want,
+            false => missing,
+        };
+        match self.take_fresh(space, fresh) {
+            Err(_) if missing == 0 => {}
+            taken => taken?,
+        }
+        let from = self.spare.len() - want;
+        Ok(self.spare.drain(from..).collect())
+    }
+
+    /// Adds places to the spare ones, behind them.
+    fn take_fresh(&mut self, space: &Arc<Space>, count: usize) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        // Given back when the blocks are taken: from then on they are counted where they are.
+        let bytes = count as u64 * space.nodesize();
+        let _reserved = space.try_reserve_metadata(bytes, Steal::No)?;
+        for _ in 0..count {
             let at = space.alloc_tree_block(TreeSpace::Metadata)?;
             self.taken.push(at);
             self.spare.push(at);
         }
-        drop(reserved);
-        Ok(self.pick(want))
-    }
-
-    /// In order, so that what is written together lies together.
-    fn pick(&mut self, want: usize) -> Vec<Logical> {
-        self.spare.sort_unstable();
-        self.spare.drain(..want).collect()
+        Ok(())
     }
 }
 

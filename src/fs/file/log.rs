@@ -20,9 +20,12 @@ use crate::sync::MutexGuard;
 use crate::transaction::TransHandle;
 use crate::units::{Logical, round_up};
 
-/// Items that are looked at; a file with more costs about as much to log as to commit.
-const ITEMS_MAX: usize = 1 << 15;
-/// Bytes of items, and of checksums, that one inode may add to a log.
+/// Items that are looked at, for each fsync again: a file with more is cheaper to commit.
+const ITEMS_MAX: usize = 4096;
+/// Items that are logged: about a leaf of them. More would be written again by each fsync, and after a
+/// commit there are none.
+const NEWS_MAX: usize = 160;
+/// Bytes of checksums, and of items, that one inode may add to a log.
 const BYTES_MAX: usize = 1 << 20;
 
 /// A file's content as a log tells it.
@@ -58,7 +61,7 @@ pub fn logged_content(
         && (key.objectid, key.kind) == (inode.objectid, kind::EXTENT_DATA)
     {
         seen += 1;
-        if seen > ITEMS_MAX || content.bytes > BYTES_MAX {
+        if seen > ITEMS_MAX || content.items.len() > NEWS_MAX || content.bytes > BYTES_MAX {
             return Ok(None);
         }
         let record = ExtentRecord::parse(&key, data, fs.ctx.sectorsize)?;
