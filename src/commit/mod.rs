@@ -4,8 +4,8 @@
 //! groups, chunks, checksums, root items and the superblock. Never: files and directories.
 //!
 //! [`mod@open`] reads an image into an [`Engine`]. [`Committer`] drives a commit: delayed refs to a
-//! fixpoint, then blocks, flush, superblocks, flush. docs/transactions.md has the argument why
-//! a crash at any moment is harmless.
+//! fixpoint, then blocks, flush, superblocks, flush. Between commits it writes the log trees of fsyncs
+//! (`log_tree`). docs/transactions.md has the argument why a crash at any moment is harmless.
 
 mod background;
 mod block_groups;

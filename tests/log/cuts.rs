@@ -283,7 +283,10 @@ fn step(teller: &mut Teller, rng: &mut Rng) {
         10 => teller.truncate(&name, size / 2),
         11 => teller.chmod(&name, 0o600 | rng.below(64) as u32),
         12 => teller.set_xattr(&name, "user.a", Some(&vec![7; rng.below(2000) as usize])),
-        13 => teller.set_xattr(&name, *rng.choose(&["user.a", "user.b"]), None),
+        13 => {
+            let xattr: &str = ["user.a", "user.b"][rng.below(2) as usize];
+            teller.set_xattr(&name, xattr, None);
+        }
         14 => teller.set_xattr(&name, "user.b", Some(b"short")),
         15 => {
             let keep = libc::FALLOC_FL_KEEP_SIZE;
