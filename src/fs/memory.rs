@@ -16,6 +16,8 @@ const REMEMBERED_BYTES: u64 = 5;
 const THREAD_BYTES: u64 = 3 * MIB;
 /// Reference changes that wait for the commit, at the most that are let wait.
 const REFERENCES_BYTES: u64 = 25 * MIB;
+/// What fsyncs have logged since the last commit, and what can't be logged.
+const LOGS_BYTES: u64 = 8 * MIB;
 /// The program itself, its stacks, the free space of some thousand block groups.
 const FIXED_BYTES: u64 = 16 * MIB;
 
@@ -32,6 +34,7 @@ pub fn memory_max(options: &MountOptions, threads: usize, remembered: u64) -> u6
         + content
         + threads as u64 * THREAD_BYTES
         + REFERENCES_BYTES
+        + LOGS_BYTES
         + FIXED_BYTES
         + remembered * REMEMBERED_BYTES
 }

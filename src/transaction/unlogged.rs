@@ -9,7 +9,7 @@ use crate::sync::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries of all lists together.
-const ENTRIES_MAX: usize = 1 << 16;
+const ENTRIES_MAX: usize = 1 << 14;
 
 /// See the module.
 #[derive(Default)]

@@ -410,6 +410,14 @@ fn every_cut_keeps_promises_in_an_old_format() {
     }
 }
 
+#[test]
+fn every_cut_keeps_promises_with_large_checksums_and_mixed_groups() {
+    for seed in seeds(300, 1) {
+        random_story(&["--csum", "sha256"], seed, 60);
+        random_story(&["--mixed", "-n", "4096"], seed + 50, 60);
+    }
+}
+
 /// `BTRFUSE_LOG_SEEDS` has a campaign run more.
 fn seeds(first: u64, count: u64) -> std::ops::Range<u64> {
     let more = std::env::var("BTRFUSE_LOG_SEEDS").ok();

@@ -13,9 +13,9 @@ use crate::sync::{Arc, Mutex};
 use crate::units::Logical;
 use std::collections::BTreeMap;
 
-/// Blocks that one transaction's logs may take. Larger ones would be slow to replay, and a commit
-/// is cheap in comparison.
-const BLOCKS_MAX: usize = 2048;
+/// Bytes of blocks that one transaction's logs may take. Larger ones would be slow to replay, fill
+/// memory, and a commit is cheap in comparison.
+const LOGS_BYTES_MAX: usize = 4 << 20;
 /// With more spare places than this no new ones are taken just to have some side by side.
 const SPARE_MAX: usize = 64;
 /// Checksums in one item at most.
@@ -184,7 +184,7 @@ impl Logs {
             }
         }
         due += state.roots.blocks_due();
-        state.closed |= state.taken.len() + due > BLOCKS_MAX;
+        state.closed |= (state.taken.len() + due) * self.nodesize as usize > LOGS_BYTES_MAX;
         if state.closed {
             return Err(Error::NoSpace);
         }
