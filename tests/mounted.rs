@@ -145,8 +145,7 @@ fn data_is_found_while_it_waits_in_the_page_cache() {
 fn a_killed_daemon_leaves_a_sound_image() {
     for seed in 61..=64 {
         let image = Image::mkfs_btrfs(300, &["-n", ["4096", "16384"][seed as usize % 2]]);
-        // Without a log, which only another program could replay.
-        let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1,notreelog");
+        let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=1");
         fs::write(mount.path().join("kept"), "before the kill").expect("a writable mount");
         let mut story = Story::new(seed, "story");
         story.begin(mount.path());

@@ -59,7 +59,7 @@ pub(in crate::fs) struct DirPlace<'a> {
 }
 
 impl<'a> DirPlace<'a> {
-    fn of(dir: &'a Inode) -> Self {
+    pub fn of(dir: &'a Inode) -> Self {
         Self {
             root: &dir.root,
             objectid: dir.objectid,

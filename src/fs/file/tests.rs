@@ -41,8 +41,6 @@ fn mkfs(mib: u64, options: &[&str]) -> Device {
 fn mount(device: &Device) -> Arc<Filesystem> {
     let options = MountOptions {
         background: false,
-        // What a flush and a commit promise; tests/log/ is about logs.
-        treelog: false,
         ..MountOptions::default()
     };
     Filesystem::mount(vec![device.clone() as Arc<dyn BlockDevice>], &options).unwrap()
