@@ -1,7 +1,8 @@
-//! Who judges a state: `btrfs check`, the kernel, which replays what it finds, and a model that shares
-//! no code with us.
+//! Who judges a state: `btrfs check`, and a model that shares no code with us, of what the kernel
+//! shows, which replays what it finds, and of what we show.
 
 use crate::recording::CrashState;
+use btrfuse::fs::{Filesystem, MountOptions, NodeId};
 use btrfuse::volume::{MemoryDevice, Volume};
 use btrfuse_test_support::check::{check, complaints};
 use btrfuse_test_support::command::run_any;
@@ -76,6 +77,13 @@ impl Judges {
             .device
             .copy_to(image.as_file())
             .expect("room for an image");
+        let question = |found: &Manifest| {
+            let (done, begun) = (state.acknowledged, state.acknowledged + 1);
+            json!({ "done": done, "begun": begun, "found": lines(found) })
+        };
+        let found = shown_by_us(&state.device)?;
+        self.ask(&question(&found))
+            .map_err(|why| format!("our mount: {why}"))?;
         if !first_is_whole(state.device) {
             // Nobody but us mounts that; a tool of the others' mends it.
             self.torn += 1;
@@ -90,9 +98,8 @@ impl Judges {
         checked(image.path(), if thorough { &modes } else { &modes[..1] })?;
         let kernel = LoopMount::read_write(image.path());
         let found = walk(kernel.path());
-        self.ask(&json!({
-            "done": state.acknowledged, "begun": state.acknowledged + 1, "found": lines(&found)
-        }))?;
+        self.ask(&question(&found))
+            .map_err(|why| format!("the kernel's mount: {why}"))?;
         if thorough {
             // Directories have the right size only if what is emptied can be removed.
             for entry in std::fs::read_dir(kernel.path()).expect("a root") {
@@ -115,6 +122,19 @@ impl Drop for Judges {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// All of it as a read-only mount of ours shows it, which replays in memory.
+fn shown_by_us(device: &MemoryDevice) -> Result<Manifest, String> {
+    let options = MountOptions {
+        read_only: true,
+        subvolid: Some(5),
+        background: false,
+        ..MountOptions::default()
+    };
+    let fs = Filesystem::mount(vec![Arc::new(device.clone())], &options)
+        .map_err(|why| format!("we refuse it: {why}"))?;
+    Ok(crate::own_walk::walk(&fs, NodeId::ROOT))
 }
 
 /// Whether the first superblock is the one that a mount goes by.
