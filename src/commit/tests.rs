@@ -277,3 +277,61 @@ fn a_commit_does_not_answer_for_what_came_too_late_for_it() {
     done.unwrap();
     assert_eq!(left, 0, "durable, and still waiting in memory");
 }
+
+/// A commit changes blocks again and again until its trees are at rest. Written early in between, each
+/// would be copied each time, and that write could arrive when the place is another block's.
+#[test]
+fn nothing_is_written_early_while_a_commit_brings_the_trees_to_rest() {
+    let (device, engine) = AtFlush::fresh();
+    let engine = Arc::new(engine);
+    change(&engine.ctx, 1);
+    let waiting = Arc::new(Waiting {
+        ctx: engine.ctx.clone(),
+        items: Mutex::new(vec![2]),
+        taken: Mutex::new(None),
+    });
+    let hooks: Arc<dyn CommitHooks> = waiting.clone();
+    engine
+        .committer
+        .set_hooks(Arc::downgrade(&hooks) as Weak<_>);
+    let (told, tells) = mpsc::channel();
+    let (early, counted) = (engine.clone(), device.clone());
+    *waiting.taken.lock() = Some(Box::new(move || {
+        let before = counted.writes();
+        let writer = thread::spawn(move || early.committer.write_early());
+        // Long enough for one who doesn't wait.
+        thread::sleep(Duration::from_millis(300));
+        told.send((counted.writes() - before, writer)).unwrap();
+    }));
+    engine.committer.commit().unwrap();
+    let (writes, writer) = tells.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!(writes, 0);
+    writer.join().unwrap().unwrap();
+}
+
+/// The last superblock reaches what a transaction frees until the next one is flushed: whoever got
+/// the place before would overwrite a tree that a power cut brings back.
+#[test]
+fn what_a_commit_frees_is_free_when_its_superblock_is_durable() {
+    let (device, engine) = AtFlush::fresh();
+    let ctx = engine.ctx.clone();
+    change(&ctx, 1);
+    engine.committer.commit().unwrap();
+    let root = ctx.roots.get(&ctx, FS_TREE_OBJECTID).unwrap();
+    let old = root.node().bytenr;
+    change(&ctx, 2);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (flushes, space, len) = (seen.clone(), ctx.clone(), u64::from(ctx.nodesize));
+    let again = device.clone();
+    *device.deed.lock() = Some(Box::new(move || {
+        let got = space.space.alloc_exact(old, len);
+        flushes.lock().push(got);
+        *again.deed.lock() = Some(Box::new(move || {
+            let got = space.space.alloc_exact(old, len);
+            flushes.lock().push(got);
+        }));
+    }));
+    engine.committer.commit().unwrap();
+    assert_eq!(*seen.lock(), [false, false], "of blocks, of superblocks");
+    assert!(ctx.space.alloc_exact(old, len));
+}

@@ -329,14 +329,27 @@ fn no_chunk_can_reach_a_superblock() {
         sub_stripes: 0,
         stripes: vec![(DevId(1), Physical(64 * MIB))],
     };
-    volume
-        .chunks()
-        .insert_chunk(Logical(64 * MIB), mapping)
-        .unwrap();
-    assert!(matches!(
-        volume.write(Logical(64 * MIB), &[0; 4096]),
-        Err(Error::Corrupt(_))
-    ));
+    let around = ChunkMapping {
+        stripes: vec![(DevId(1), Physical(64 * MIB - 4096))],
+        ..mapping.clone()
+    };
+    for (logical, mapping) in [(64 * MIB, mapping), (80 * MIB, around)] {
+        volume
+            .chunks()
+            .insert_chunk(Logical(logical), mapping)
+            .unwrap();
+    }
+    // The whole copy, one that a write begins or ends inside of, one in the middle of a write.
+    for (at, len) in [
+        (64 * MIB, 4096),
+        (64 * MIB + 2048, 4096),
+        (80 * MIB + 2048, 4096),
+        (80 * MIB, 16384),
+    ] {
+        let done = volume.write(Logical(at), &vec![0; len]);
+        assert!(matches!(done, Err(Error::Corrupt(_))), "{len} at {at}");
+    }
+    volume.write(Logical(80 * MIB), &[0; 4096]).unwrap();
     assert!(matches!(
         volume.discard(Logical(64 * MIB), MIB),
         Err(Error::Corrupt(_))

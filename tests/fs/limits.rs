@@ -258,6 +258,29 @@ fn a_listing_survives_changes_and_ends() {
     });
 }
 
+/// A program that has listed all but the newest name would miss the one that took its place.
+#[test]
+fn a_listing_survives_a_name_that_replaces_the_newest() {
+    on_fresh(&[], |fs| {
+        let place = |name: &[u8]| {
+            fs.mknod(&caller(), ROOT, name, libc::S_IFREG | 0o644, 0)
+                .unwrap();
+            let handle = fs.opendir(ROOT).unwrap();
+            let mut last = 0;
+            fs.readdir(ROOT, &handle, 0, &mut |entry| {
+                last = entry.offset;
+                true
+            })
+            .unwrap();
+            fs.releasedir(ROOT);
+            last
+        };
+        let first = place(b"first");
+        fs.unlink(ROOT, b"first").unwrap();
+        assert!(place(b"second") > first);
+    });
+}
+
 #[test]
 fn names_with_one_hash_share_an_item_until_it_is_full() {
     on_fresh(&["-n", "4096"], |fs| {
@@ -279,9 +302,10 @@ fn names_with_one_hash_share_an_item_until_it_is_full() {
         for (name, ino) in &made {
             assert_eq!(fs.lookup(ROOT, name).unwrap().ino, *ino);
         }
-        let (first, _) = made.remove(0);
-        fs.unlink(ROOT, &first).unwrap();
-        refused(fs.lookup(ROOT, &first), libc::ENOENT);
+        for gone in [made.remove(0).0, made.pop().expect("many").0] {
+            fs.unlink(ROOT, &gone).unwrap();
+            refused(fs.lookup(ROOT, &gone), libc::ENOENT);
+        }
         for (name, ino) in &made {
             assert_eq!(fs.lookup(ROOT, name).unwrap().ino, *ino);
         }

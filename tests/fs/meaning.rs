@@ -157,6 +157,11 @@ fn set_id_bits_and_capabilities_do_not_survive_others() {
             ..SetAttr::default()
         };
         assert_eq!(fs.setattr(&c, file, &chown).unwrap().mode & 0o7777, 0o755);
+        // Capabilities alone, too.
+        fs.setxattr(file, b"security.capability", &caps, XattrMode::Any, false)
+            .unwrap();
+        fs.write(file, 0, b"x", flags).unwrap();
+        refused(fs.getxattr(file, b"security.capability"), libc::ENODATA);
     });
 }
 
@@ -395,9 +400,18 @@ fn times_go_where_they_belong() {
             "but not the file's content"
         );
         fs.setattr(&c, dir, &changes).unwrap();
+        let named = fs.getattr(file).unwrap().ctime;
+        // The clock of times goes in steps.
+        let tick = || std::thread::sleep(std::time::Duration::from_millis(20));
+        tick();
         fs.rename(&c, dir, b"second", ROOT, b"second", RenameFlags::default())
             .unwrap();
         assert!(fs.getattr(dir).unwrap().mtime > old);
+        let renamed = fs.getattr(file).unwrap();
+        assert!(renamed.ctime > named && renamed.mtime == old);
+        tick();
+        fs.unlink(ROOT, b"second").unwrap();
+        assert!(fs.getattr(file).unwrap().ctime > renamed.ctime);
         fs.write(file, 0, b"x", WriteFlags::default()).unwrap();
         assert!(fs.getattr(file).unwrap().mtime > old);
     });

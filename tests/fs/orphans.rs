@@ -14,10 +14,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// Orphan items in all trees, by the word of somebody else.
-fn orphans(image: &Image) -> usize {
+fn orphans(image: &Path) -> usize {
     let mut dump = Command::new("btrfs");
     dump.args(["inspect-internal", "dump-tree"]);
-    let dump = run(dump.arg(image.path())).stdout;
+    let dump = run(dump.arg(image)).stdout;
     dump.matches(" ORPHAN_ITEM ").count()
 }
 
@@ -25,7 +25,7 @@ fn mount_and_unmount(image: &Image) {
     let fs = mounted(image.path(), &options(false));
     fs.unmount().unwrap();
     drop(fs);
-    assert_eq!(orphans(image), 0);
+    assert_eq!(orphans(image.path()), 0);
     btrfs_check(image.path());
 }
 
@@ -53,17 +53,39 @@ fn interrupt_a_cut(image: &Path, objectid: u64, size: u64) {
     engine.shutdown().unwrap();
 }
 
+/// What is open without a name is on the image as that, and nothing else is.
+#[test]
+fn only_what_has_no_name_is_written_down() {
+    let image = Image::mkfs_btrfs(256, &[]);
+    let fs = mounted(image.path(), &options(false));
+    let named = fs.tmpfile(&caller(), NodeId::ROOT, 0o644).unwrap();
+    fs.link(named.node, NodeId::ROOT, b"named").unwrap();
+    let file = fs
+        .create(&caller(), NodeId::ROOT, b"file", 0o644, libc::O_RDWR)
+        .unwrap();
+    fs.unlink(NodeId::ROOT, b"file").unwrap();
+    fs.sync().unwrap();
+    let cut = image.copy();
+    assert_eq!(orphans(cut.path()), 1);
+    btrfs_check(cut.path());
+    fs.release(file.node);
+    fs.unmount().unwrap();
+    drop(fs);
+    assert_eq!(orphans(image.path()), 0);
+    btrfs_check(image.path());
+}
+
 /// The kernel crashed with unlinked files and `O_TMPFILE`s open.
 #[test]
 fn the_kernels_orphans_are_removed() {
     let image = golden::named("orphans-s11").image();
-    let before = orphans(&image);
+    let before = orphans(image.path());
     assert!(before > 0, "the image is about orphans");
     let fs = mounted(image.path(), &options(true));
     let full = fs.statfs().unwrap().free;
     fs.unmount().unwrap();
     drop(fs);
-    assert_eq!(orphans(&image), before, "a read-only mount cleaned");
+    assert_eq!(orphans(image.path()), before, "a read-only mount cleaned");
     mount_and_unmount(&image);
     let fs = mounted(image.path(), &options(true));
     assert!(fs.statfs().unwrap().free > full, "their space isn't free");
@@ -101,12 +123,12 @@ fn orphans_of_every_subvolume_are_removed() {
         let cut = image.copy();
         fs.unmount().unwrap();
         drop(fs);
-        assert_eq!(orphans(&cut), 1, "tree {tree}");
+        assert_eq!(orphans(cut.path()), 1, "tree {tree}");
         btrfs_check(cut.path());
         std::fs::copy(cut.path(), image.path()).unwrap();
     }
     assert_eq!(
-        orphans(&image),
+        orphans(image.path()),
         1,
         "the first one went with the second mount"
     );
@@ -152,7 +174,7 @@ fn an_interrupted_cut_is_completed() {
     let objectid = std::fs::metadata(&path).unwrap().ino();
     kernel.unmount();
     interrupt_a_cut(image.path(), objectid, 10_000);
-    assert_eq!(orphans(&image), 1);
+    assert_eq!(orphans(image.path()), 1);
     mount_and_unmount(&image);
     let kernel = LoopMount::read_only(image.path());
     let path = kernel.path().join("file");

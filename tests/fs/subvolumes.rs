@@ -309,6 +309,22 @@ fn a_snapshot_holds_no_file_without_a_name() {
     end(fs, image.path());
 }
 
+/// It shares blocks with its source that are new and could be changed where they are; the name that it
+/// gets there comes after it.
+#[test]
+fn a_snapshot_does_not_hold_its_own_name() {
+    let image = Image::mkfs_btrfs(256, &[]);
+    let fs = mounted(image.path(), &options(false));
+    for i in 0..300 {
+        write(&fs, ROOT, format!("small-{i}").as_bytes(), b"");
+    }
+    snapshot(&fs, ROOT, b"snap", false).unwrap();
+    let snap = node(&fs, ROOT, b"snap");
+    assert!(fs.lookup(snap, b"small-299").is_ok());
+    assert!(fs.lookup(snap, b"snap").is_err());
+    end(fs, image.path());
+}
+
 /// What a NODATACOW file or a preallocated range holds is written over in place: not any more,
 /// once a snapshot has it.
 #[test]
@@ -317,6 +333,11 @@ fn a_snapshot_keeps_what_is_overwritten_in_place() {
     let fs = mounted(image.path(), &options(false));
     fs.create_subvolume(&root(), ROOT, b"sub").unwrap();
     let sub = node(&fs, ROOT, b"sub");
+    // More than a leaf: of a tree with nodes a snapshot shares the leaves, and their extents have no
+    // second reference.
+    for i in 0..300 {
+        write(&fs, sub, format!("small-{i}").as_bytes(), b"");
+    }
     const NOCOW: u32 = 0x0080_0000;
     let file = write(&fs, sub, b"nocow", b"");
     fs.set_flags(&root().caller, file, NOCOW).unwrap();

@@ -340,3 +340,40 @@ fn an_emptied_leaf_of_this_transaction_is_reusable_at_once() {
     bench.commit();
     bench.verify();
 }
+
+/// A tree of three levels whose leaves have one item each, taken apart so that nodes lose their first
+/// pointers, and are left with one beside a full sibling. Each level repeats its children's first keys.
+#[test]
+fn a_tall_tree_is_taken_apart_from_every_side() {
+    // Behind each other they leave an eighth of a node free; what comes in between fills most of it.
+    let in_order = (0..1500).map(|i| 10 * i);
+    let between = (0..1500).step_by(8).map(|i| 10 * i + 5);
+    let mut ids: Vec<u64> = in_order.clone().chain(between.clone()).collect();
+    ids.sort_unstable();
+    let count = ids.len();
+    let front: Vec<u64> = ids.clone();
+    let back: Vec<u64> = ids.iter().rev().copied().collect();
+    let inside = [&ids[300..count - 300], &ids[..300]].concat();
+    let outwards: Vec<u64> = (0..count / 2)
+        .flat_map(|i| [ids[count / 2 - 1 - i], ids[count / 2 + i]])
+        .collect();
+    for order in [front, back, inside, outwards] {
+        let bench = Bench::new(4096, 8000, Kind::BUILD);
+        let root = bench.root(5);
+        let trans = bench.join();
+        for id in in_order.clone().chain(between.clone()) {
+            let done = bench.ctx.insert(&trans, &root, &key(id), &[7; 3000]);
+            done.unwrap();
+        }
+        assert_eq!(bench.ctx.verify_tree(&root).unwrap().levels, 3);
+        for (n, id) in order.iter().enumerate() {
+            assert!(bench.ctx.delete(&trans, &root, &key(*id)).unwrap());
+            if n % 20 == 0 {
+                bench.ctx.verify_tree(&root).unwrap();
+            }
+        }
+        drop(trans);
+        bench.commit();
+        bench.verify();
+    }
+}

@@ -1,6 +1,7 @@
 //! Content through a whole filesystem: images by mkfs.btrfs, `btrfs check` as the judge.
 
 use crate::error::{Error, Result};
+use crate::fs::file::flush_inode;
 use crate::fs::{Caller, Filesystem, MountOptions, NodeId, SetAttr, Whence, WriteFlags};
 use crate::sync::Arc;
 use crate::volume::{BlockDevice, Fault, FaultyDevice, MemoryDevice};
@@ -178,6 +179,72 @@ fn preallocated_space_is_written_in_place_and_counted() {
     assert_eq!(fs.seek(node, 8192, Whence::Hole).unwrap(), 12288);
     fs.unmount().unwrap();
     check(&device);
+}
+
+/// An extent that is written and dropped in one transaction never has an item, and yet it had
+/// checksums.
+#[test]
+fn content_that_is_replaced_before_it_was_ever_committed_leaves_no_checksums() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "f");
+    for round in 1..4 {
+        write(&fs, node, 0, &pattern(round, 100_000)).unwrap();
+        flush_inode(&fs, &fs.inode(node).unwrap()).unwrap();
+    }
+    // btrfs check compares checksums with extents only where they have a gap behind them.
+    for name in ["gap", "end"] {
+        let node = create(&fs, name);
+        write(&fs, node, 0, &pattern(9, 100_000)).unwrap();
+        flush_inode(&fs, &fs.inode(node).unwrap()).unwrap();
+    }
+    fs.sync().unwrap();
+    truncate(&fs, look_up(&fs, "gap"), 0).unwrap();
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+/// The same for what was durable. The gap is where content was that was replaced before a commit.
+#[test]
+fn content_that_is_removed_leaves_no_checksums() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    write(&fs, create(&fs, "gone"), 0, &pattern(8, 100_000)).unwrap();
+    fs.sync().unwrap();
+    let node = create(&fs, "f");
+    for round in 1..3 {
+        write(&fs, node, 0, &pattern(round, 100_000)).unwrap();
+        flush_inode(&fs, &fs.inode(node).unwrap()).unwrap();
+    }
+    fs.sync().unwrap();
+    truncate(&fs, look_up(&fs, "gone"), 0).unwrap();
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+/// The kernel would show programs that map the file what was cut off.
+#[test]
+fn a_small_file_keeps_nothing_of_what_was_cut_off() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "small");
+    write(&fs, node, 0, &pattern(1, 2000)).unwrap();
+    fs.sync().unwrap();
+    truncate(&fs, node, 700).unwrap();
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+    let image = tempfile::NamedTempFile::new().unwrap();
+    device.inner().copy_to(image.as_file()).unwrap();
+    let dump = Command::new("btrfs")
+        .args(["inspect-internal", "dump-tree", "-t", "fs"])
+        .arg(image.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&dump.stdout);
+    assert!(said.contains("inline extent data size 700 "), "{said}");
 }
 
 /// Where bytes are stored on the device, the first time.

@@ -228,6 +228,11 @@ fn entries_out_of_order_or_of_the_block_are_refused() {
         assert!(words.contains(word), "{word:?} expected in: {words}");
     };
     refused(&|block| leaf::set_item_key(block, 3, &Key::MIN), "after");
+    let twice = |block: &mut [u8]| {
+        let key = leaf::item_key(block, 2);
+        leaf::set_item_key(block, 3, &key);
+    };
+    refused(&twice, "after");
     refused(
         &|block| leaf::item_mut(block, 2).offset.set(u32::MAX),
         "data ends at",
@@ -270,6 +275,7 @@ fn nodes_need_ordered_pointers_to_possible_blocks() {
     build(&[(1, 16384), (2, 32768)]).expect("ordered");
     assert!(build(&[]).is_err());
     assert!(build(&[(2, 16384), (1, 32768)]).is_err());
+    assert!(build(&[(1, 16384), (1, 32768)]).is_err());
     assert!(build(&[(1, 0)]).is_err());
     assert!(build(&[(1, 16385)]).is_err());
 }
@@ -346,6 +352,12 @@ fn wrong_items_of_files_are_refused_by_name() {
         fs,
         &with(at(kind::XATTR_ITEM, hash(b"x")), leading),
         "an attribute that leads to",
+    );
+    let elsewhere = DirItem::encode(&Key::MIN, 7, FT_XATTR, b"x", b"y");
+    refuses(
+        fs,
+        &with(at(kind::XATTR_ITEM, hash(b"x") + 1), elsewhere),
+        "the name's hash is",
     );
     let lost = DirItem::encode(&Key::new(3, kind::ROOT_ITEM, 0), 7, FT_DIR, b"sub", b"");
     refuses(fs, &with(at(kind::DIR_INDEX, 5), lost), "no files");

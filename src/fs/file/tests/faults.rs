@@ -42,6 +42,28 @@ fn a_failed_write_back_is_told_by_fsync_once_and_loses_nothing_else() {
     fs.fsync(bad, false).unwrap();
     fs.fsync(good, false).unwrap();
     assert_eq!(content(&fs, good), pattern(1, 10_000));
+    for start in fs.ctx.space.group_starts() {
+        let group = fs.ctx.space.group(start.into()).unwrap();
+        assert_eq!(group.usage.reserved, 0, "space that nobody has: {group:?}");
+    }
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+/// Whoever writes content back when nobody waits for it leaves the failure to the next fsync.
+#[test]
+fn a_failure_behind_a_programs_back_is_told_by_its_next_fsync() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "bad");
+    fs.sync().unwrap();
+    write(&fs, node, 0, &pattern(2, 100_000)).unwrap();
+    device.plan(Fault::FailWrite(1));
+    assert!(flush_inode(&fs, &fs.inode(node).unwrap()).is_err());
+    device.heal();
+    assert!(fs.fsync(node, false).is_err());
+    fs.fsync(node, false).unwrap();
     fs.unmount().unwrap();
     drop(fs);
     check(&device);
