@@ -270,6 +270,12 @@ fn a_deleted_subvolume_is_used_on_until_its_last_user_goes() {
     refused(fs.create_subvolume(&who, dir, b"x"), libc::ENOENT);
     fs.unlink(dir, b"file").unwrap();
     fs.sync().unwrap();
+    // Should the power go now, the next mount finds what is to be dropped.
+    let dump = run(Command::new("btrfs")
+        .args(["inspect-internal", "dump-tree", "-t", "root"])
+        .arg(image.copy().path()))
+    .stdout;
+    assert!(dump.contains(&format!("ORPHAN_ITEM {id})")), "{dump}");
     thread::sleep(Duration::from_secs(3));
     assert_eq!(fs.read(file, 50_000, 10).unwrap(), b"more");
     fs.release(file);
@@ -309,8 +315,7 @@ fn a_snapshot_holds_no_file_without_a_name() {
     end(fs, image.path());
 }
 
-/// It shares blocks with its source that are new and could be changed where they are; the name that it
-/// gets there comes after it.
+/// It shares new blocks with its source, which could be changed where they are; its name comes after it.
 #[test]
 fn a_snapshot_does_not_hold_its_own_name() {
     let image = Image::mkfs_btrfs(256, &[]);
@@ -333,8 +338,7 @@ fn a_snapshot_keeps_what_is_overwritten_in_place() {
     let fs = mounted(image.path(), &options(false));
     fs.create_subvolume(&root(), ROOT, b"sub").unwrap();
     let sub = node(&fs, ROOT, b"sub");
-    // More than a leaf: of a tree with nodes a snapshot shares the leaves, and their extents have no
-    // second reference.
+    // More than a leaf, so that the snapshot shares leaves, and no extent gets a second reference.
     for i in 0..300 {
         write(&fs, sub, format!("small-{i}").as_bytes(), b"");
     }

@@ -35,6 +35,27 @@ fn a_commit_waits_for_writers_and_starts_the_next_generation() {
 }
 
 #[test]
+fn a_join_waits_while_a_commit_is_alone_with_the_trees() {
+    let manager = TransactionManager::new(Generation(1));
+    let mut commit = manager.begin_critical().unwrap();
+    let joined = Arc::new(AtomicU64::new(0));
+    let writer = {
+        let (manager, joined) = (manager.clone(), joined.clone());
+        thread::spawn(move || {
+            let handle = manager.join().unwrap();
+            joined.store(handle.transid().get(), Ordering::SeqCst);
+        })
+    };
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(joined.load(Ordering::SeqCst), 0);
+    commit.unblock();
+    writer.join().unwrap();
+    assert_eq!(joined.load(Ordering::SeqCst), 3);
+    commit.super_written();
+    commit.finish();
+}
+
+#[test]
 fn an_abort_is_heard_by_everybody_and_keeps_its_first_reason() {
     let manager = TransactionManager::new(Generation(1));
     let handle = manager.join().unwrap();
