@@ -13,6 +13,10 @@ fn numbers_move_and_programs_can_read_them() {
 number() { "$BTRFUSE" stats --json m | python3 -c "import json, sys; print(json.load(sys.stdin)$1)"; }
 code 0 "$BTRFUSE" mount "$IMAGE" m
 before=$(number '["commits"]["count"]') generation=$(number '["generation"]')
+echo old >m/logged; code 0 "$BTRFUSE" sync m
+[ "$(number '["commits"]["logs"]')" = 0 ] || fail "a commit is no log"
+echo new >>m/logged; sync m/logged
+[ "$(number '["commits"]["logs"]')" = 1 ] || fail "an fsync of a file wrote no log"
 mkdir m/a m/b; for n in $(seq 50); do echo "$n" >m/a/$n; done
 code 0 "$BTRFUSE" sync m
 [ "$(number '["commits"]["count"]')" -gt "$before" ] || fail "no commit was counted"

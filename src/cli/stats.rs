@@ -69,6 +69,10 @@ fn text(stats: &Stats) -> String {
             ms(commits.critical_us)
         ),
     );
+    line(
+        "logs for fsync",
+        format!("{} ({} tree blocks)", commits.logs, commits.log_blocks),
+    );
     let cache = &stats.cache;
     line(
         "tree block cache",
@@ -136,6 +140,12 @@ fn prometheus(stats: &Stats, mount: &str) -> String {
         "delayed_refs_total",
         "counter",
         commits.delayed_refs.to_string(),
+    );
+    one("logs_total", "counter", commits.logs.to_string());
+    one(
+        "log_blocks_total",
+        "counter",
+        commits.log_blocks.to_string(),
     );
     one("cache_bytes", "gauge", cache.live_bytes.to_string());
     one("cache_dirty_bytes", "gauge", cache.dirty_bytes.to_string());

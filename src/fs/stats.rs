@@ -22,7 +22,7 @@ pub struct Stats {
     pub devices: Vec<Device>,
 }
 
-/// Commits that wrote a superblock.
+/// Commits that wrote a superblock, and the logs between them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commits {
     /// How many.
@@ -35,6 +35,10 @@ pub struct Commits {
     pub critical_us: u64,
     /// Changes of extents' reference counts.
     pub delayed_refs: u64,
+    /// Logs that were written instead of a commit; one may answer several fsyncs.
+    pub logs: u64,
+    /// Tree blocks of these.
+    pub log_blocks: u64,
 }
 
 /// The tree block cache.
@@ -92,6 +96,8 @@ impl Filesystem {
                 total_us: of(&commits.total_us),
                 critical_us: of(&commits.critical_us),
                 delayed_refs: of(&commits.heads),
+                logs: of(&commits.logs),
+                log_blocks: of(&commits.log_blocks),
             },
             cache: Cache {
                 live_bytes: cache.live_bytes(),
