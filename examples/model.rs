@@ -36,7 +36,10 @@ mod model {
             match arg.as_str() {
                 "--preemptions" => preemptions = Some(args.next().ok_or("how many?")?.parse()?),
                 "--report" => report = Some(args.next().ok_or("which file?")?),
-                _ => letters.push(arg),
+                _ if Play::all().any(|play| play.scenario.letter.to_string() == arg) => {
+                    letters.push(arg);
+                }
+                _ => return Err(format!("{arg}: no letter of a scenario, and no option").into()),
             }
         }
         let is_meant =

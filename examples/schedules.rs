@@ -70,7 +70,8 @@ mod schedules {
                 "--seed" => asked.seed = value()?.parse()?,
                 "--executions" => asked.executions = Some(value()?.parse()?),
                 "--report" => asked.report = Some(value()?),
-                _ => asked.labels.push(arg),
+                _ if is_label(&arg) => asked.labels.push(arg),
+                _ => return Err(format!("{arg}: no label of a play, and no option").into()),
             }
         }
         if asked.protocols.is_empty() {
@@ -80,6 +81,11 @@ mod schedules {
             asked.schedulers = SCHEDULERS.to_vec();
         }
         Ok(asked)
+    }
+
+    fn is_label(word: &str) -> bool {
+        let trees = || tree_plays::ALL.iter().any(|play| play.label == word);
+        Play::all().any(|play| play.label() == word) || trees()
     }
 
     /// What a cell is about.

@@ -142,6 +142,11 @@ fn what_cannot_work_is_refused_in_a_sentence() {
         (&["--binary", "nowhere"][..], 1, "write NAME=PATH"),
         (&["--binary", "a=/nowhere/btrfuse"], 1, "isn't a program"),
         (
+            &["--binary", &owned, "--binary", &owned],
+            1,
+            "owned is named twice",
+        ),
+        (
             &["--binary", &owned, "--dir", "/nowhere"],
             2,
             "isn't a directory",

@@ -15,6 +15,8 @@ pub const IS_READ: bool = cfg!(target_arch = "x86_64");
 /// The function whose whole body is the section; never inlined.
 const FUNCTION: &str = "handshake::wait_for_dropper>:";
 const SWAP: &str = "lock cmpxchg";
+/// What only a lab build has.
+const LAB: &str = "::lab::controller::";
 
 /// What a program has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,6 +65,12 @@ fn judge(program: &Path, text: &str) -> Result<Section, String> {
              its symbols are gone"
         ));
     };
+    if text.contains(LAB) {
+        return Err(format!(
+            "{program} is a build of the lab, whose notes and points stand inside the section: name one that \
+             people mount (cargo build --release --no-default-features --features handshake)"
+        ));
+    }
     let body = text[from..].split("\n\n").next().unwrap_or_default();
     let code: Vec<String> = body
         .lines()
@@ -123,6 +131,14 @@ mod tests {
 
     fn of(text: &str) -> Section {
         judge(Path::new("x"), text).unwrap()
+    }
+
+    #[test]
+    fn a_build_of_the_lab_is_refused_in_words() {
+        let lab =
+            format!("{WHOLE}\n0000000000003000 <btrfuse::lab::controller::Controller::new>:\n");
+        let why = judge(Path::new("x"), &lab).unwrap_err();
+        assert!(why.contains("a build of the lab"), "{why}");
     }
 
     #[test]

@@ -191,6 +191,13 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
             .map(|text| binary(text))
             .collect::<Result<_, _>>()?,
     };
+    let mut names = std::collections::BTreeSet::new();
+    if let Some(twice) = subjects.iter().find(|subject| !names.insert(&subject.name)) {
+        return Err(Failure::usage(format!(
+            "{} is named twice: each subject needs a name of its own",
+            twice.name
+        )));
+    }
     check_delays(&args.delay)?;
     if !args.dir.is_dir() {
         return Err(Failure::failed(format!(

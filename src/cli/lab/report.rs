@@ -78,7 +78,10 @@ fn read(args: &ReportArgs) -> Result<Evidence, Failure> {
     }
     for path in &args.live {
         let live: Live = parse(path)?;
-        evidence.live.push(live);
+        evidence.live.push(Live {
+            earlier: true,
+            ..live
+        });
     }
     let program = args.program.as_deref().filter(|_| machine_code::IS_READ);
     evidence.section = program.map(machine_code::look);

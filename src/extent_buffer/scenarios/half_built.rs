@@ -12,7 +12,7 @@ pub const HALF_BUILT: Scenario = Scenario {
     origin: Some(Origin {
         year: 2015,
         commit: Some("6e8f3022bf1c"),
-        subject: "(a half-built buffer is found after an allocation failed)",
+        subject: "(subject not known here: a half-built buffer was found after an allocation had failed)",
     }),
     stage: Stage::Index,
     setup: |_| {},

@@ -215,6 +215,14 @@ impl Report {
             .subjects
             .iter()
             .map(|subject| row(&subject.name, &runs))
+            .map(|row| match plan.delays.is_empty() {
+                true => row,
+                // Some sleep at the point and some never come to it: that is no speed.
+                false => Row {
+                    relative_to_owned: None,
+                    ..row
+                },
+            })
             .collect();
         let lacking = runs.iter().flat_map(|run| &run.lacking);
         let denied = runs.iter().flat_map(|run| &run.denied);

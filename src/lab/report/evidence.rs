@@ -14,8 +14,10 @@ use crate::lab::live::{self, report::Row};
 use crate::lab::machine_code::Section;
 use crate::lab::replay::{self, Outcome};
 use crate::lab::schedule::{self, Forced};
+use crate::lab::workload::mix::Mix;
 use crate::sync::race_point::{Delay, Point, install_delays};
 use serde::Deserialize;
+use std::time::Duration;
 
 /// What real threads sleep at between a decision and what follows from it.
 const WINDOWS: [Point; 3] = [Point::DropTested, Point::StaleTested, Point::ReclaimTested];
@@ -77,6 +79,9 @@ pub struct Live {
     /// Every run; none where a file has only sums.
     #[serde(default)]
     pub runs: Vec<LiveRun>,
+    /// It was made before this report, and read from a file.
+    #[serde(skip)]
+    pub earlier: bool,
 }
 
 /// What is shown of a run.
@@ -92,6 +97,9 @@ pub struct LiveRun {
     pub seconds: f64,
     /// The first broken rule.
     pub violation: Option<LiveViolation>,
+    /// The command line that makes such a run again.
+    #[serde(default)]
+    pub again: String,
 }
 
 /// A broken rule.
@@ -121,6 +129,15 @@ pub struct LivePlan {
     pub cache_bytes: u64,
     /// Of the images.
     pub nodesize: u32,
+    /// What processes do.
+    #[serde(default)]
+    pub mix: Option<Mix>,
+    /// Seconds between commits.
+    #[serde(default)]
+    pub commit_secs: Option<u64>,
+    /// How long a run lasts that breaks no rule.
+    #[serde(default)]
+    pub each: Option<Duration>,
 }
 
 /// One of those that are compared.
@@ -143,10 +160,14 @@ impl Live {
                 processes: report.plan.processes,
                 cache_bytes: report.plan.cache_bytes,
                 nodesize: report.plan.nodesize,
+                mix: Some(report.plan.mix.clone()),
+                commit_secs: Some(report.plan.commit_secs),
+                each: Some(report.plan.each),
             },
             rows: report.rows.clone(),
             interrupted: report.interrupted,
             runs: report.runs.iter().map(LiveRun::of).collect(),
+            earlier: false,
         }
     }
 
@@ -186,13 +207,27 @@ impl Live {
             [] => String::new(),
             options => format!(" -o {};", options.join(",")),
         };
-        let early = if self.interrupted {
-            "; ended early"
-        } else {
-            ""
-        };
+        let mut more = String::new();
+        if let Some(mix) = &plan.mix {
+            more += match Mix::parse("empty-leaves").as_ref() == Ok(mix) {
+                true => ", mix empty-leaves",
+                false => ", a mix of its own",
+            };
+        }
+        if let Some(seconds) = plan.commit_secs {
+            more += &format!(", a commit each {seconds} s");
+        }
+        if let Some(each) = plan.each {
+            more += &format!(", runs of up to {} s", each.as_secs_f64());
+        }
+        if self.earlier {
+            more += "; made before this report";
+        }
+        if self.interrupted {
+            more += "; ended early";
+        }
         format!(
-            "{delays};{options} {} processes, {} KiB nodes, {} KiB of cache{early}",
+            "{delays};{options} {} processes, {} KiB nodes, {} KiB of cache{more}",
             plan.processes,
             plan.nodesize / 1024,
             plan.cache_bytes / 1024
@@ -216,6 +251,7 @@ impl LiveRun {
             seed: run.seed,
             operations: run.operations,
             seconds: run.seconds,
+            again: run.again.clone(),
             violation: run.violation.as_ref().map(|broken| LiveViolation {
                 operations: broken.operations,
                 seconds: broken.seconds,

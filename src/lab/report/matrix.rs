@@ -325,7 +325,21 @@ fn raced(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
         return Cell::silent(State::NotRun, "racing was left out");
     };
     let (broken, run) = (cell.found.broken, cell.found.run);
+    let must = play.must_lose(kind, Profile::NATIVE);
+    if must && broken == 0 && is_unwidened(play) {
+        let why = "no delay point is in the window of this practice, so that threads meet there by luck \
+                   alone, and didn't; explore, replay and the models don't need luck";
+        return Cell::silent(State::NotApplicable, why);
+    }
     let words = format!("{} / {}", grouped(broken), grouped(run));
-    let may = play.must_lose(kind, Profile::NATIVE);
-    Cell::judged(broken > 0, words, may || broken == 0)
+    let lucky = must && broken == 0 && run < PROOF_ROUNDS;
+    Cell::judged(broken > 0, words, lucky || must == (broken > 0))
+}
+
+/// The rarest loser loses every seventh round, so that in so many none is lucky.
+const PROOF_ROUNDS: u64 = 400;
+
+/// Practices in whose windows nobody sleeps. In all others a loser that doesn't lose is a surprise.
+fn is_unwidened(play: Play) -> bool {
+    play.as_it_was && ['G', 'K', 'M', 'N'].contains(&play.scenario.letter)
 }

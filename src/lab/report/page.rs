@@ -65,7 +65,7 @@ fn head(report: &Report) -> Markup {
         p {
             "In 2015 a race in the kernel's btrfs freed tree blocks that another thread was about \
              to write. This page shows the race, the fix of that year, and four others, as every \
-             engine of the lab found them in one run."
+             engine of the lab found them. Comparisons on mounts that were made before say so."
         }
         nav { ul {
             @for (id, words) in [

@@ -46,7 +46,7 @@ pub struct Broken {
     pub operations: u64,
     /// Seconds until then.
     pub seconds: f64,
-    /// What the log says, its first lines.
+    /// What the log says, its first lines, and how to have such a run again.
     pub report: String,
 }
 
@@ -95,7 +95,7 @@ impl Live {
     pub fn of(live: &evidence::Live) -> Self {
         let mut rows = live.rows.clone();
         if !live.plan.delays.is_empty() {
-            // Some protocols sleep at the point and some never come to it: that is no speed.
+            // Files of earlier versions have it.
             for row in &mut rows {
                 row.relative_to_owned = None;
             }
@@ -173,10 +173,14 @@ fn longest(live: &evidence::Live, row: &Row) -> Longest {
 
 fn broken(live: &evidence::Live, row: &Row) -> Option<Broken> {
     let runs = live.runs.iter().filter(|run| run.subject == row.subject);
-    let (seed, broken) = runs
-        .filter_map(|run| Some((run.seed, run.violation.as_ref()?)))
-        .next()?;
-    let lines: Vec<_> = broken.report.lines().take(LINES).collect();
+    let mut broken = runs.filter_map(|run| Some((run, run.violation.as_ref()?)));
+    let (run, broken) = broken.next()?;
+    let seed = run.seed;
+    let again = format!("  again: {}", run.again);
+    let mut lines: Vec<_> = broken.report.lines().take(LINES).collect();
+    if !run.again.is_empty() {
+        lines.push(&again);
+    }
     Some(Broken {
         subject: row.subject.clone(),
         seed,
@@ -190,7 +194,7 @@ impl Broken {
     /// Whose, when, and how to have it again.
     pub fn words(&self) -> String {
         format!(
-            "{}: the first broken rule, with seed {}, after {} operations and {:.2} s:",
+            "{}: the broken rule of its first run that broke one, with seed {}, after {} operations and {:.2} s:",
             self.subject,
             self.seed,
             grouped(self.operations),

@@ -7,6 +7,7 @@ use super::schedules::Schedules;
 use super::{Report, page, text};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::scenarios::Play;
+use crate::extent_buffer::scenarios::native::Rounds;
 use crate::lab::live::report::Row;
 use crate::lab::machine_code::Section;
 use crate::sync::LazyLock;
@@ -164,6 +165,9 @@ fn a_mutant_that_survives_and_a_mount_that_breaks_are_surprises_too() {
             processes: 8,
             cache_bytes: 1 << 20,
             nodesize: 4096,
+            mix: None,
+            commit_secs: None,
+            each: None,
         },
         rows: vec![
             row("unfixed", 2, 0),
@@ -173,6 +177,7 @@ fn a_mutant_that_survives_and_a_mount_that_breaks_are_surprises_too() {
         ],
         interrupted: false,
         runs: Vec::new(),
+        earlier: false,
     });
     let surprises = Report::new(&evidence).surprises;
     let expected = ["survives", "handshake: 1 of 3 images", "owned: 1 of 3 runs"];
@@ -180,6 +185,27 @@ fn a_mutant_that_survives_and_a_mount_that_breaks_are_surprises_too() {
     for (words, expected) in surprises.iter().zip(expected) {
         assert!(words.contains(expected), "{words}");
     }
+}
+
+#[test]
+fn a_loser_that_does_not_lose_on_threads_is_a_surprise_where_threads_are_held_in_its_window() {
+    let mut evidence = Evidence::default();
+    for (label, run) in [("A", 5_000), ("G'", 5_000), ("B", 20)] {
+        let play = Play::all().find(|play| play.label() == label).unwrap();
+        evidence.raced.push(super::evidence::Cell {
+            play,
+            kind: Kind::Unfixed,
+            found: Rounds {
+                run,
+                ..Rounds::default()
+            },
+        });
+    }
+    let report = Report::new(&evidence);
+    assert_eq!(report.surprises, ["race: A under unfixed: ✓ 0 / 5,000"]);
+    let race = report.tables.iter().find(|table| table.engine == "race");
+    let row = race.unwrap().rows.iter().find(|row| row.label == "G'");
+    assert!(row.unwrap().cells[0].state == State::NotApplicable);
 }
 
 #[test]

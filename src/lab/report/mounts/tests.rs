@@ -22,10 +22,14 @@ fn live(point: Option<Point>, rows: &[(&str, usize)]) -> evidence::Live {
             processes: 8,
             cache_bytes: 1 << 20,
             nodesize: 4096,
+            mix: None,
+            commit_secs: None,
+            each: None,
         },
         rows: rows.iter().map(row).collect(),
         interrupted: false,
         runs: Vec::new(),
+        earlier: false,
     }
 }
 
