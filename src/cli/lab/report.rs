@@ -27,6 +27,14 @@ const WIDENED_US: u32 = 2000;
 /// Runs, writes, and judges.
 pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     let began = Instant::now();
+    // Minutes of work mustn't end at a folder that isn't there.
+    for file in [Some(&args.html), args.json.as_ref()].into_iter().flatten() {
+        let folder = file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        want_folder(folder.unwrap_or(Path::new(".")))?;
+    }
+    want_folder(&args.dir)?;
     let stop = stress::stop_flag()?;
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
@@ -55,6 +63,16 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     match report.failures(args.whole).as_slice() {
         [] => Ok(()),
         failures => Err(Failure::new(Exit::Wrong, failures.join("; "))),
+    }
+}
+
+fn want_folder(folder: &Path) -> Result<(), Failure> {
+    match folder.is_dir() {
+        true => Ok(()),
+        false => Err(Failure::failed(format!(
+            "{} isn't a directory",
+            folder.display()
+        ))),
     }
 }
 
