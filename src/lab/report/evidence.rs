@@ -4,6 +4,7 @@ use super::model::Model;
 use super::schedules::Schedules;
 use super::{grouped, mounts};
 use crate::extent_buffer::Kind;
+use crate::extent_buffer::lifetime::Profile;
 use crate::extent_buffer::scenarios::mutants::MUTANTS;
 use crate::extent_buffer::scenarios::native::{self, Rounds};
 use crate::extent_buffer::scenarios::{Play, Practice};
@@ -22,6 +23,13 @@ use std::time::Duration;
 /// What real threads sleep at between a decision and what follows from it.
 const WINDOWS: [Point; 3] = [Point::DropTested, Point::StaleTested, Point::ReclaimTested];
 const WINDOW_US: u32 = 50;
+/// How often a loser races that hasn't lost: threads in a rhythm miss each other.
+const TRIES: usize = 4;
+
+/// Practices in whose windows nobody sleeps. In all others a loser that never loses is a surprise.
+pub fn is_unwidened(play: Play) -> bool {
+    play.as_it_was && ['G', 'K', 'M', 'N'].contains(&play.scenario.letter)
+}
 
 /// What there is; what wasn't run is `None` or empty.
 #[derive(Default)]
@@ -295,7 +303,16 @@ impl Evidence {
         let delays = |delay_us| WINDOWS.map(|point| Delay { point, delay_us });
         install_delays(&delays(WINDOW_US));
         for (play, kind) in plays() {
-            let found = native::race(play, kind.rules(), rounds);
+            let mut found = native::race(play, kind.rules(), rounds);
+            let loses = play.must_lose(kind, Profile::NATIVE) && !is_unwidened(play);
+            for _ in 1..TRIES {
+                if loses && found.broken == 0 {
+                    let again = native::race(play, kind.rules(), rounds);
+                    found.run += again.run;
+                    found.broken += again.broken;
+                    found.words = found.words.or(again.words);
+                }
+            }
             self.raced.push(Cell { play, kind, found });
         }
         install_delays(&delays(0));
