@@ -39,6 +39,13 @@ impl FreeRanges {
         self.by_start.iter().map(|(&start, &len)| (start, len))
     }
 
+    /// Those that end behind `at`, ascending, without a look at the others.
+    pub fn iter_from(&self, at: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let first = self.containing(at).map_or(at, |(start, _)| start);
+        let ranges = self.by_start.range(first..);
+        ranges.map(|(&start, &len)| (start, len))
+    }
+
     fn put(&mut self, start: u64, len: u64) {
         self.by_start.insert(start, len);
         self.by_len.insert((len, start));

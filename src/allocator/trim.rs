@@ -64,7 +64,8 @@ impl Space {
 }
 
 fn next_piece(free: &FreeRanges, within: &Range<u64>, least: u64) -> Option<Piece> {
-    free.iter().find_map(|(at, len)| {
+    // From where the last piece ended: the lock is held, and there may be many ranges.
+    free.iter_from(within.start).find_map(|(at, len)| {
         let start = at.max(within.start);
         let end = at.saturating_add(len).min(within.end);
         let is_wanted = start < end && len >= least;
