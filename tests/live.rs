@@ -157,6 +157,16 @@ fn what_cannot_work_is_refused_in_a_sentence() {
             "unknown mount option",
         ),
         (&["--binary", &owned, "--each", "soon"], 1, "not a time"),
+        (
+            &["--binary", &owned, "--must-break", "ownd"],
+            1,
+            "nobody of that name",
+        ),
+        (&["--binary", &owned, "--nodesize", "5000"], 1, "node size"),
+        (&["--binary", &owned, "--size", "1M"], 1, "too few"),
+        (&["--binary", &owned, "--cache", "4K"], 1, "at least 1M"),
+        (&["--binary", &owned, "--seeds", "0"], 1, "--seeds"),
+        (&["--binary", &owned, "--ops", "0"], 1, "--ops"),
     ] {
         let finished = finished(words);
         let output = finished.output();

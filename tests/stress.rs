@@ -209,6 +209,11 @@ fn a_log_is_done_again() {
         .collect();
     std::fs::write(&log, kept.join("\n")).expect("the log");
     right(&dir, &["--fresh", "--replay", log_word]);
+    // A crash cut its last line.
+    std::fs::write(&log, &text[..text.len() - 9]).expect("the log");
+    let cut = right(&dir, &["--fresh", "--replay", log_word]);
+    let words = "is cut short; the 2399 before it are done again";
+    assert!(cut.stderr.contains(words), "{}", cut.stderr);
     std::fs::write(&log, "not a log\n").expect("the log");
     let (code, words) = code(&dir, &["--fresh", "--replay", log_word]);
     assert_eq!(code, Some(2), "{words}");

@@ -13,6 +13,7 @@ use crate::extent_buffer::Kind;
 use crate::fs::{AtimeMode, Filesystem, MountOptions};
 use crate::fuse::control::Watchers;
 use crate::fuse::{Access, Adapter, Point, Session, default_threads};
+use crate::lab::live::mount::AGAIN;
 use crate::sync::Arc;
 use crate::volume::FileDevice;
 use rustix::mount::MountFlags;
@@ -101,6 +102,12 @@ pub fn start(wish: Wish) -> Result<(), Failure> {
     let options = options::parse(&wish.options, wish.sloppy)?;
     let plan = plan(&wish, options)?;
     arm_lab(&plan.options)?;
+    // One line: it goes into a log.
+    if let Ok(words) = std::env::var(AGAIN)
+        && let Some(words) = words.lines().next()
+    {
+        crate::extent_buffer::set_again(words.to_owned());
+    }
     let log = match &wish.log {
         Some(path) => {
             logging::open_log(path)?;

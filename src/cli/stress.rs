@@ -150,9 +150,22 @@ fn spec(args: &Args) -> Result<Spec, Failure> {
     }
     // What can be refused is, before anything is made.
     let replayed = args.replay.as_deref().map(log::read).transpose()?;
+    if let (
+        Some(path),
+        Some(log::Read {
+            torn: true, lines, ..
+        }),
+    ) = (&args.replay, &replayed)
+    {
+        super::print::complain!(
+            "btrfuse: the last line of {} is cut short; the {} before it are done again",
+            path.display(),
+            lines.len()
+        );
+    }
     let features = conductor::prepare(&dir)?;
     let mut spec = match replayed {
-        Some((logged, _)) => Spec {
+        Some(log::Read { spec: logged, .. }) => Spec {
             replay: args.replay.as_ref().map(absolute).transpose()?,
             in_order: args.in_order,
             features: features.clone(),

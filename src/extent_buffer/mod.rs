@@ -50,7 +50,7 @@ pub use readahead::follow_freed;
 #[cfg(all(feature = "race-lab", not(btrfuse_model)))]
 pub use reclaim::press;
 #[cfg(not(btrfuse_model))]
-pub use violation::{Broken, Violation};
+pub use violation::{Broken, Violation, set_again};
 
 #[cfg(all(test, not(btrfuse_model)))]
 mod tests;

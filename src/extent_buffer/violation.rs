@@ -9,8 +9,17 @@ use std::fmt;
 use super::events::{Noted, holders};
 use super::flags::Flags;
 use super::slots::Slot;
-use crate::sync::thread;
+use crate::sync::{OnceLock, thread};
 use crate::units::{Generation, Logical};
+
+/// What makes the process's run again, told by whoever began it.
+static AGAIN: OnceLock<String> = OnceLock::new();
+
+/// Tells all reports of this process what makes its run again: a seed, and a command line that takes
+/// it. A cache doesn't know who works on it. The first to tell is believed.
+pub fn set_again(words: String) {
+    let _ = AGAIN.set(words);
+}
 
 /// Which rule was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +117,10 @@ impl fmt::Display for Violation {
         }
         self.events
             .iter()
-            .try_for_each(|event| write!(f, "\n  {event}"))
+            .try_for_each(|event| write!(f, "\n  {event}"))?;
+        match AGAIN.get() {
+            Some(again) => write!(f, "\n  {again}"),
+            None => Ok(()),
+        }
     }
 }

@@ -97,15 +97,19 @@ impl Until {
     }
 }
 
+/// The schedule that a trace has gone by, which broke the rules of `source`.
+pub fn of(trace: &Trace, source: &str) -> Schedule {
+    Schedule {
+        cues: Cue::of(trace),
+        source: source.to_owned(),
+    }
+}
+
 /// The schedule that is asked of `kind` in `play`: the shortest that breaks these very rules; where
 /// none does, the shortest that breaks those of 2013, a mutant, or the practice as it was.
 pub fn written(play: Play, kind: Kind) -> Option<Schedule> {
     let failing = |play: Play, rules: &'static dyn Protocol| {
         explore(play, rules, Limits::default(), None).failure
-    };
-    let schedule = |trace: &Trace, source: String| Schedule {
-        cues: Cue::of(trace),
-        source,
     };
     let as_it_was = Play {
         as_it_was: true,
@@ -125,7 +129,7 @@ pub fn written(play: Play, kind: Kind) -> Option<Schedule> {
     }
     sources
         .into_iter()
-        .find_map(|(play, rules, words)| Some(schedule(&failing(play, rules)?, words)))
+        .find_map(|(play, rules, words)| Some(of(&failing(play, rules)?, &words)))
 }
 
 /// Forces a schedule on real threads. Fails when it doesn't come about: threads that wait for each

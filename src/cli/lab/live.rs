@@ -1,6 +1,7 @@
 //! `btrfuse lab live`: protocols or builds under the same workload, on real mounts.
 
-use crate::cli::{Exit, Failure, duration, size, stress};
+use crate::cli::{Exit, Failure, duration, options, size, stress};
+use crate::commit::mkfs;
 use crate::lab::live::campaign::{self, News};
 use crate::lab::live::plan::{Plan, Subject};
 use crate::lab::live::run::Run;
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 /// Each run makes an image, mounts it, works on it with several processes until its time is over
 /// or the log tells of a broken rule, unmounts, and asks the judges: `btrfs check`, the kernel
 /// (as root), and the processes' own memory of what they wrote. All subjects get the same seeds,
-/// in turns. What fails ends no comparison: it is in the report. A race-lab build compares its protocols; any build compares others that are named
-/// with --binary. Exits with 7 when a subject broke that mustn't: all but unfixed and handshake;
+/// in turns. What fails ends no comparison: it is in the report. A race-lab build compares its
+/// protocols; any build compares others that are named with --binary. Exits with 7 when a subject broke that mustn't: all but unfixed and handshake;
 /// when anybody hung, crashed, or answered wrongly; and when nobody judged an image.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -33,8 +34,11 @@ pub struct Args {
     /// No run begins after this time: 90, 15m, 2h.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     time: Option<Duration>,
-    /// How many seeds (3, or as many as fit into --time).
-    #[arg(long, value_name = "N")]
+    /// No run begins once every subject has done N operations in all of its runs.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    operations: Option<u64>,
+    /// How many seeds (3, or as many as --time and --operations want).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// The first seed.
     #[arg(long, value_name = "S", default_value_t = 1)]
@@ -43,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse)]
     each: Duration,
     /// End a run after N operations of each process, too.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     ops: Option<u64>,
     /// Fail (exit 7) unless this subject breaks a rule in some run. Repeatable.
     #[arg(long, value_name = "NAME")]
@@ -205,19 +209,24 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
             args.dir.display()
         )));
     }
+    if let Some(stranger) = args.must_break.iter().find(|name| !names.contains(name)) {
+        return Err(Failure::usage(format!(
+            "--must-break {stranger}: nobody of that name is compared"
+        )));
+    }
     let nodesize = u32::try_from(args.nodesize)
         .map_err(|_| Failure::usage(format!("node size {} is too large", args.nodesize)))?;
-    // Fails early, and with a sentence of its own.
-    crate::cli::options::parse(&args.options, false)?;
     let mut plan = Plan::new(subjects, program, args.mix.clone());
     plan.delays = args.delay.clone();
     plan.seed = args.seed;
-    plan.seeds = match (args.seeds, args.time) {
-        (Some(seeds), _) => seeds,
-        (None, Some(_)) => u64::MAX,
-        (None, None) => plan.seeds,
+    let until_enough = args.time.is_some() || args.operations.is_some();
+    plan.seeds = match args.seeds {
+        Some(seeds) => seeds,
+        None if until_enough => u64::MAX,
+        None => plan.seeds,
     };
     plan.time = args.time;
+    plan.operations = args.operations;
     plan.each = args.each;
     plan.steps = args.ops;
     plan.until_first = args.until_first;
@@ -230,6 +239,12 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
     plan.folder = args.dir.clone();
     plan.keep = args.keep.clone();
     plan.kernel &= !args.no_kernel;
+    // What every run would stumble over is said once, and before the first.
+    mkfs::judge(plan.size_bytes, &plan.image_options())
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    for subject in &plan.subjects {
+        options::parse(&[plan.mount_options(subject)], false)?;
+    }
     Ok(plan)
 }
 

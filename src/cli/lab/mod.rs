@@ -114,7 +114,8 @@ struct RaceArgs {
     #[arg(long = "protocol", value_name = "P")]
     protocols: Vec<String>,
     /// Rounds of each.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
     /// Let threads sleep at a race point.
     #[arg(long = "delay", value_name = "POINT:µs")]

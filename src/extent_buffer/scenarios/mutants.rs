@@ -5,6 +5,7 @@ use crate::extent_buffer::flags::{DIRTY, STALE, TREE_REF};
 use crate::extent_buffer::lifetime::Lifetime;
 use crate::extent_buffer::protocol::like::like;
 use crate::extent_buffer::protocol::{Handshake, LookupPath, Owned, Protocol, Put};
+use crate::sync::race_point::Point;
 
 /// Rules with one thing wrong, and a scenario that must notice.
 #[derive(Clone, Copy)]
@@ -116,6 +117,7 @@ impl FlagBeforeCount {
         if life.test_and_set(flag) {
             return false;
         }
+        life.stand_at(Point::BeforeDirty);
         life.increment();
         true
     }

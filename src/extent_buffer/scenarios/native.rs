@@ -17,6 +17,15 @@ pub struct Rounds {
     pub words: Option<String>,
 }
 
+impl Rounds {
+    /// Adds what more rounds came to.
+    pub fn add(&mut self, more: Self) {
+        self.run += more.run;
+        self.broken += more.broken;
+        self.words = self.words.take().or(more.words);
+    }
+}
+
 /// Runs the roles side by side, round after round, each in a new world.
 pub fn race(play: Play, rules: &'static dyn Protocol, rounds: u64) -> Rounds {
     let world = || Arc::new(World::new(rules, Profile::NATIVE, play.scenario.stage));

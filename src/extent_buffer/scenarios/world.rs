@@ -265,7 +265,7 @@ impl World {
         let life = self.slot(id);
         let (refs, flags) = (self.rules.refs(life), life.flags());
         let freed = self.freed[id as usize].get();
-        let state = format!("freed {freed} times, refs {refs}, flags {flags}");
+        let state = format!("at the end freed {freed} times, refs {refs}, flags {flags}");
         if self.freed_under_io.get() > 0 {
             return Err(format!("freed under IO: {state}"));
         }

@@ -67,6 +67,42 @@ fn a_report_tells_what_happened_last_and_to_what() {
     }
 }
 
+/// Who still counts on a lost buffer is named, by builds that note every lookup.
+#[test]
+#[cfg(feature = "race-lab")]
+fn a_report_names_who_holds_the_buffer() {
+    use crate::sync::{mpsc, thread};
+    for kind in kinds() {
+        let disk = Disk::with_leaves([], 0);
+        let cache = disk.cache(16, kind);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let told = heard.clone();
+        cache.on_violation(move |violation| told.lock().push(violation.to_string()));
+        drop(cache.create(Logical(AT), G, 5, 0).unwrap());
+        let (found, wait) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let other = cache.clone();
+        let walker = thread::Builder::new().name("tree walker".into());
+        let walker = walker.spawn(move || {
+            let eb = other.find(Logical(AT)).unwrap();
+            found.send(()).unwrap();
+            let _ = ended.recv();
+            // Its count is gone with the buffer.
+            std::mem::forget(eb);
+        });
+        wait.recv().unwrap();
+        cache.lose(Logical(AT));
+        drop(end);
+        walker.unwrap().join().unwrap();
+        let reports = heard.lock();
+        assert!(
+            reports[0].contains("(tree walker) (1)"),
+            "{kind}: {}",
+            reports[0]
+        );
+    }
+}
+
 /// A drop too many is reported, and the slot's count is that of its owners afterwards.
 #[test]
 fn a_drop_too_many_is_reported_and_not_inherited() {

@@ -32,6 +32,12 @@ pub fn run(plan: &Plan, watch: &mut dyn FnMut(&News<'_>) -> Order) -> Report {
     let (mut runs, mut interrupted, mut nowhere) = (Vec::new(), false, 0);
     let mut gave_up = None;
     'all: for seed in plan.seed..plan.seed.saturating_add(plan.seeds) {
+        if plan
+            .operations
+            .is_some_and(|wanted| all_did(plan, &runs, wanted))
+        {
+            break;
+        }
         for subject in &plan.subjects {
             if plan.time.is_some_and(|time| began.elapsed() >= time) {
                 break 'all;
@@ -66,4 +72,12 @@ pub fn run(plan: &Plan, watch: &mut dyn FnMut(&News<'_>) -> Order) -> Report {
     let mut report = Report::new(plan, runs, interrupted, began.elapsed().as_secs_f64());
     report.gave_up = gave_up;
     report
+}
+
+/// Whether each subject has done so many operations in all of its runs.
+fn all_did(plan: &Plan, runs: &[Run], wanted: u64) -> bool {
+    plan.subjects.iter().all(|subject| {
+        let own = runs.iter().filter(|run| run.subject == subject.name);
+        own.map(|run| run.operations).sum::<u64>() >= wanted
+    })
 }

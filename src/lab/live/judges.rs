@@ -105,7 +105,7 @@ pub fn compare(
         judgement.not_asked.push(why.into());
     }
     let log = image.with_extension("judge.log");
-    let mounted = match Mounted::new(fallback, image, dir, &log, "ro") {
+    let mounted = match Mounted::new(fallback, image, dir, &log, "ro", "") {
         Ok(mounted) => mounted,
         Err(refusal) => {
             judgement

@@ -17,6 +17,8 @@ const START: Duration = Duration::from_secs(60);
 /// Until the last commit is over.
 const END: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
+/// Where a daemon looks for what makes its run again, to quote it in reports of broken rules.
+pub const AGAIN: &str = "BTRFUSE_AGAIN";
 
 /// Why there is no mount.
 pub struct Refusal {
@@ -46,13 +48,14 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts with an `-o` list; returns when it answers.
+    /// Mounts with an `-o` list; returns when it answers. A report of a broken rule quotes `again`.
     pub fn new(
         binary: &Path,
         image: &Path,
         dir: &Path,
         log: &Path,
         options: &str,
+        again: &str,
     ) -> Result<Self, Refusal> {
         let before = device(dir)?;
         let daemon = children::command(binary)
@@ -60,6 +63,7 @@ impl Mounted {
             .arg(log)
             .args(["-o", options])
             .args([image, dir])
+            .env(AGAIN, again)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

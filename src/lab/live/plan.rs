@@ -1,5 +1,6 @@
 //! Who is compared, and what every run is made of.
 
+use crate::commit::mkfs::MkfsOptions;
 use crate::lab::workload::mix::Mix;
 use crate::units::{GIB, MIB};
 use serde::Serialize;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub seeds: u64,
     /// No run begins after this.
     pub time: Option<Duration>,
+    /// No run begins once every subject has done so many operations.
+    pub operations: Option<u64>,
     /// A run lasts so long, unless a rule is broken before.
     pub each: Duration,
     /// Operations of each process of a run at most.
@@ -82,6 +85,7 @@ impl Plan {
             seed: 1,
             seeds: 3,
             time: None,
+            operations: None,
             each: Duration::from_secs(20),
             steps: None,
             until_first: false,
@@ -96,6 +100,18 @@ impl Plan {
             keep: None,
             kernel: rustix::process::geteuid().is_root(),
             worker,
+        }
+    }
+
+    /// How images are made.
+    pub fn image_options(&self) -> MkfsOptions {
+        MkfsOptions {
+            nodesize: self.nodesize,
+            owner: (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            ),
+            ..MkfsOptions::default()
         }
     }
 

@@ -7,7 +7,7 @@ use super::judges::{self, Judgement};
 use super::mount::Mounted;
 use super::place::Place;
 use super::plan::{Plan, Subject};
-use crate::commit::mkfs::{self, MkfsOptions};
+use crate::commit::mkfs;
 use crate::lab::workload::conductor::{self, Order, Progress};
 use crate::lab::workload::spec::{Record, Spec, Summary};
 use crate::volume::FileDevice;
@@ -138,6 +138,7 @@ fn work(
         &place.dir(),
         &place.log(),
         &plan.mount_options(subject),
+        &format!("seed {}; again: {}", run.seed, run.again),
     ) {
         Ok(mounted) => mounted,
         Err(refusal) => {
@@ -244,16 +245,8 @@ fn panicked(log: &str) -> Option<String> {
 }
 
 fn make_image(plan: &Plan, image: &Path) -> anyhow::Result<()> {
-    let options = MkfsOptions {
-        nodesize: plan.nodesize,
-        owner: (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        ),
-        ..MkfsOptions::default()
-    };
     let device = FileDevice::create(image, plan.size_bytes)?;
-    mkfs::make(&device, &options).with_context(|| format!("{}", image.display()))?;
+    mkfs::make(&device, &plan.image_options()).with_context(|| format!("{}", image.display()))?;
     Ok(())
 }
 

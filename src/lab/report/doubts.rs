@@ -121,8 +121,13 @@ fn dropped(evidence: &Evidence) -> Doubt {
         }
     }
     let name = "handshake, lock section deleted";
-    let mutant = evidence.mutants.iter().find(|(mutant, _)| *mutant == name);
-    let mutant = mutant.map(|(_, found)| found.total()).unwrap_or_default();
+    let mutant = evidence
+        .mutants
+        .iter()
+        .find(|planted| planted.mutant.rules.name() == name);
+    let mutant = mutant
+        .map(|planted| planted.explored.total())
+        .unwrap_or_default();
     doubt.number("with the section deleted", of_all(mutant));
     let model = evidence.model.as_ref();
     let modelled = model.and_then(|model| model.results.iter().find(|cell| cell.protocol == name));

@@ -1,11 +1,12 @@
 //! Runs the engines, and keeps what they found.
 
 use super::model::Model;
+use super::mutants::Planted;
 use super::schedules::Schedules;
 use super::{grouped, mounts};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::lifetime::Profile;
-use crate::extent_buffer::scenarios::mutants::MUTANTS;
+use crate::extent_buffer::scenarios::mutants::{MUTANTS, Mutant};
 use crate::extent_buffer::scenarios::native::{self, Rounds};
 use crate::extent_buffer::scenarios::{Play, Practice};
 use crate::lab::cost::Costs;
@@ -36,8 +37,8 @@ pub fn is_unwidened(play: Play) -> bool {
 pub struct Evidence {
     /// Every interleaving, for each play and protocol.
     pub explored: Vec<Cell<Exploration>>,
-    /// Every interleaving of the planted mutants.
-    pub mutants: Vec<(&'static str, Exploration)>,
+    /// What this build's engines found of the planted mutants.
+    pub mutants: Vec<Planted>,
     /// The race of 2015 on the real tree.
     pub replayed: Vec<Outcome>,
     /// Each scenario's written schedule on real threads; in words, where it didn't come about.
@@ -276,10 +277,15 @@ impl Evidence {
             let found = explore(play, kind.rules(), Limits::default(), feared(play));
             self.explored.push(Cell { play, kind, found });
         }
-        for mutant in MUTANTS {
-            let found = explore(mutant.play(), mutant.rules, Limits::default(), None);
-            self.mutants.push((mutant.rules.name(), found));
-        }
+        self.mutants = MUTANTS
+            .iter()
+            .map(|mutant| Planted {
+                mutant,
+                explored: explore(mutant.play(), mutant.rules, Limits::default(), None),
+                forced: None,
+                raced: None,
+            })
+            .collect();
     }
 
     /// Replays 2015 on the tree, and every scenario's schedule, by every protocol.
@@ -295,27 +301,48 @@ impl Evidence {
             };
             self.forced.push(Cell { play, kind, found });
         }
+        for planted in &mut self.mutants {
+            let failure = planted.explored.failure.as_ref();
+            planted.forced = failure.map(|trace| {
+                let Mutant { rules, .. } = planted.mutant;
+                let own = schedule::of(trace, rules.name());
+                schedule::force(planted.mutant.play(), *rules, &own)
+            });
+        }
         Ok(())
     }
 
     /// Races on real threads, `rounds` rounds each.
     pub fn race(&mut self, rounds: u64) {
         let delays = |delay_us| WINDOWS.map(|point| Delay { point, delay_us });
+        // What decides there is DIRTY, and only a mutant sleeps behind it.
+        let behind_dirty = |delay_us| Delay {
+            point: Point::BeforeDirty,
+            delay_us,
+        };
         install_delays(&delays(WINDOW_US));
         for (play, kind) in plays() {
             let mut found = native::race(play, kind.rules(), rounds);
             let loses = play.must_lose(kind, Profile::NATIVE) && !is_unwidened(play);
             for _ in 1..TRIES {
                 if loses && found.broken == 0 {
-                    let again = native::race(play, kind.rules(), rounds);
-                    found.run += again.run;
-                    found.broken += again.broken;
-                    found.words = found.words.or(again.words);
+                    found.add(native::race(play, kind.rules(), rounds));
                 }
             }
             self.raced.push(Cell { play, kind, found });
         }
-        install_delays(&delays(0));
+        install_delays(&[behind_dirty(WINDOW_US)]);
+        for planted in &mut self.mutants {
+            let mut found = Rounds::default();
+            for _ in 0..TRIES {
+                if found.broken == 0 {
+                    let mutant = planted.mutant;
+                    found.add(native::race(mutant.play(), mutant.rules, rounds));
+                }
+            }
+            planted.raced = Some(found);
+        }
+        install_delays(&[&delays(0)[..], &[behind_dirty(0)]].concat());
     }
 
     /// What exploring found.
@@ -372,8 +399,9 @@ impl Evidence {
             );
             Some(Lanes::of_trace(title, trace))
         });
-        let mutants = self.mutants.iter().filter_map(|(name, found)| {
-            let trace = found.failure.as_ref()?;
+        let mutants = self.mutants.iter().filter_map(|planted| {
+            let trace = planted.explored.failure.as_ref()?;
+            let name = planted.mutant.rules.name();
             Some(Lanes::of_trace(format!("planted mutant: {name}"), trace))
         });
         replays.chain(lost).chain(mutants).collect()

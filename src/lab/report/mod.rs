@@ -18,6 +18,7 @@ pub mod evidence;
 pub mod matrix;
 pub mod model;
 pub mod mounts;
+pub mod mutants;
 pub mod page;
 pub mod schedules;
 pub mod shown;
@@ -29,7 +30,6 @@ pub mod whole;
 mod tests;
 
 use super::cost::Costs;
-use super::explore::Exploration;
 use super::lanes::Lanes;
 use doubts::Doubt;
 use evidence::Evidence;
@@ -48,6 +48,8 @@ pub struct Report {
     pub protocols: Vec<String>,
     /// A table an engine.
     pub tables: Vec<Table>,
+    /// The planted mutants, a row each.
+    pub mutants: Vec<mutants::Row>,
     /// Verdicts that aren't the registry's, in words, and what else must not be: a planted mutant
     /// that survives, a lock section that isn't in the program, a failure on mounts that no table
     /// has.
@@ -73,6 +75,8 @@ impl Report {
     pub fn new(evidence: &Evidence) -> Self {
         let tables = matrix::tables(evidence);
         let mut surprises: Vec<String> = tables.iter().flat_map(Table::surprises).collect();
+        let mutants = mutants::rows(evidence);
+        surprises.extend(mutants::surprises(&mutants));
         surprises.extend(others(evidence));
         Self {
             made: evidence.made(),
@@ -83,6 +87,7 @@ impl Report {
             lanes: evidence.lanes(),
             live: evidence.live.iter().map(Live::of).collect(),
             totals: Total::of(&evidence.live),
+            mutants,
             costs: evidence.costs.clone(),
             doubts: doubts::all(evidence),
             tables,
@@ -127,28 +132,7 @@ impl Report {
 
 /// Surprises that no table has.
 fn others(evidence: &Evidence) -> Vec<String> {
-    let survives = |(name, found): &(&str, Exploration)| {
-        (found.total().failing == 0).then(|| format!("explore: the planted mutant {name} survives"))
-    };
-    let mut out: Vec<String> = evidence.mutants.iter().filter_map(survives).collect();
-    if let Some(model) = &evidence.model {
-        let wrong = model.results.iter().filter(|cell| {
-            let survives = cell.verdict != "loses" || !cell.as_expected;
-            cell.mutant && survives
-        });
-        let words = |cell: &model::Explored| unexpected("model", &cell.protocol, &cell.label);
-        out.extend(wrong.map(words));
-    }
-    if let Some(schedules) = &evidence.schedules {
-        // Whole operations have a table, planted faults of theirs too.
-        let wrong = schedules.results.iter().filter(|cell| {
-            let survives = !cell.loses() || !cell.as_expected;
-            cell.mutant && survives && !cell.is_tree()
-        });
-        let words =
-            |cell: &schedules::Scheduled| unexpected("schedules", &cell.protocol, &cell.label);
-        out.extend(wrong.map(words));
-    }
+    let mut out = Vec::new();
     match &evidence.section {
         Some(Ok(section)) if !section.is_there() => {
             let program = &section.program;
@@ -160,10 +144,6 @@ fn others(evidence: &Evidence) -> Vec<String> {
     out.extend(evidence.failed.iter().cloned());
     out.extend(mounts::surprises(evidence));
     out
-}
-
-fn unexpected(engine: &str, mutant: &str, label: &str) -> String {
-    format!("{engine}: the planted mutant {mutant} survives in {label}")
 }
 
 /// A number as people read it: 1,165,466.

@@ -5,6 +5,7 @@ use super::Report;
 use super::charts;
 use super::doubts::Doubt;
 use super::matrix::{Cell, State, Table};
+use super::mutants;
 use super::shown::{self, Live, Over};
 use crate::lab::cost::Costs;
 use crate::lab::cost::lookups::Shape;
@@ -35,6 +36,7 @@ pub fn html(report: &Report) -> String {
                      registry expects."
                 }
                 @for table in &report.tables { (verdicts(report, table)) }
+                (mutants(&report.mutants))
                 h2 #live { "On live mounts" }
                 @if report.live.is_empty() { p { "Left out of this run." } }
                 @if !report.totals.is_empty() {
@@ -102,6 +104,23 @@ fn one_doubt(n: usize, doubt: &Doubt) -> Markup {
                 }
             }
             p.answer { (doubt.answer) }
+        }
+    }
+}
+
+fn mutants(rows: &[mutants::Row]) -> Markup {
+    html! {
+        section {
+            h3 { "planted mutants" }
+            p { "Rules with one thing wrong. An engine that lets one pass has checked nothing." }
+            @for row in rows {
+                h4 { (row.mutant) " (must lose " (row.label) ")" }
+                table.facts {
+                    @for cell in &row.cells {
+                        tr { th scope="row" { (cell.engine) } td { (cell.marked()) } }
+                    }
+                }
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ static FOUND: LazyLock<Report> = LazyLock::new(|| {
     let mut evidence = Evidence::default();
     evidence.explore();
     evidence.replay().unwrap();
-    evidence.race(20);
+    evidence.race(100);
     evidence.schedules = Some(Schedules::parse(SCHEDULES).unwrap());
     evidence.section = Some(Ok(Section {
         program: "a <program> & its path".into(),
@@ -142,12 +142,33 @@ fn a_verdict_that_the_registry_does_not_expect_is_a_surprise() {
     assert!(text::text(&report).contains("NOT AS EXPECTED"));
 }
 
+/// Every engine of this build has every mutant, and catches it.
+#[test]
+fn mutants_are_caught_by_all_engines_of_this_build() {
+    for row in &FOUND.mutants {
+        let judged: Vec<_> = row
+            .cells
+            .iter()
+            .filter(|cell| cell.caught.is_some())
+            .collect();
+        let engines: Vec<_> = judged.iter().map(|cell| cell.engine).collect();
+        assert_eq!(engines, ["explore", "replay", "race on threads"], "{row:?}");
+        assert!(
+            judged.iter().all(|cell| cell.caught == Some(true)),
+            "{row:?}"
+        );
+    }
+    let text = text::text(&FOUND);
+    assert!(text.contains("owned, flag before count (must lose F)"));
+    assert!(page::html(&FOUND).contains("owned, flag before count (must lose F)"));
+}
+
 /// Neither has a cell in a table.
 #[test]
 fn a_mutant_that_survives_and_a_mount_that_breaks_are_surprises_too() {
     let mut evidence = Evidence::default();
     evidence.explore();
-    for counts in &mut evidence.mutants[0].1.by_preemptions {
+    for counts in &mut evidence.mutants[0].explored.by_preemptions {
         counts.failing = 0;
     }
     let row = |subject: &str, violations, images_damaged| Row {

@@ -23,6 +23,13 @@ pub fn text(report: &Report) -> String {
     for table in &report.tables {
         verdicts(report, table, &mut out);
     }
+    out.push_str("\nPLANTED MUTANTS\n");
+    for row in &report.mutants {
+        let _ = writeln!(out, "\n  {} (must lose {})", row.mutant, row.label);
+        for cell in &row.cells {
+            let _ = writeln!(out, "    {:<16} {}", cell.engine, cell.marked());
+        }
+    }
     match report.verdict() {
         Ok(words) => {
             let _ = writeln!(out, "\n{words}");

@@ -51,8 +51,18 @@ pub fn read_spec(path: &Path) -> anyhow::Result<Spec> {
     })
 }
 
-/// Reads the run and all lines. Only the last may be cut short, as by a crash.
-pub fn read(path: &Path) -> anyhow::Result<(Spec, Vec<Line>)> {
+/// A log that was read.
+pub struct Read {
+    /// What the run was.
+    pub spec: Spec,
+    /// What was asked.
+    pub lines: Vec<Line>,
+    /// Its last line is cut short, as by a crash, and not among `lines`.
+    pub torn: bool,
+}
+
+/// Reads the run and all lines. Only the last may be cut short.
+pub fn read(path: &Path) -> anyhow::Result<Read> {
     let spec = read_spec(path)?;
     let file =
         File::open(path).with_context(|| format!("can't read the log {}", path.display()))?;
@@ -68,5 +78,9 @@ pub fn read(path: &Path) -> anyhow::Result<(Spec, Vec<Line>)> {
             Err(error) => torn = Some((at + 1, error)),
         }
     }
-    Ok((spec, lines))
+    Ok(Read {
+        spec,
+        lines,
+        torn: torn.is_some(),
+    })
 }

@@ -123,7 +123,7 @@ impl<'a> Worker<'a> {
     fn new(spec: &'a Spec, process: u64) -> anyhow::Result<Self> {
         let script = match &spec.replay {
             Some(path) => {
-                let lines = log::read(path)?.1;
+                let lines = log::read(path)?.lines;
                 let own = |line: &Line| {
                     (spec.in_order || line.p == process) && !spec.features.leaves_out(line)
                 };
