@@ -26,6 +26,8 @@ pub struct Child {
 /// The daemon's way to say how its start went.
 pub struct Starter {
     news: Option<io::PipeWriter>,
+    /// In the background: nothing else reaches a terminal.
+    background: bool,
 }
 
 /// Forks. The daemon gets a session of its own.
@@ -46,7 +48,10 @@ pub fn split() -> Result<Side, Failure> {
             drop(reader);
             // Fails only for a process group leader, which a fresh child isn't.
             let _ = process::setsid();
-            Ok(Side::Daemon(Starter { news: Some(writer) }))
+            Ok(Side::Daemon(Starter {
+                news: Some(writer),
+                background: true,
+            }))
         }
         pid => {
             let pid = process::Pid::from_raw(pid).expect("fork returned a child's pid, not 0");
@@ -59,6 +64,14 @@ pub fn split() -> Result<Side, Failure> {
 }
 
 impl Child {
+    /// A daemon that was started by other means.
+    pub fn new(pid: process::Pid, news: io::PipeReader) -> Self {
+        Self {
+            pid,
+            news: BufReader::new(news),
+        }
+    }
+
     /// Waits until the daemon answers requests, printing its notes; or returns why it doesn't.
     pub fn wait_until_ready(mut self) -> Result<(), Failure> {
         let mut line = String::new();
@@ -104,22 +117,37 @@ impl Child {
 impl Starter {
     /// A starter for a foreground mount: notes go to the log, nobody waits.
     pub fn foreground() -> Self {
-        Self { news: None }
+        Self {
+            news: None,
+            background: false,
+        }
+    }
+
+    /// A starter for a daemon whose stdin is the way to its supervisor.
+    pub fn supervised(background: bool) -> Result<Self, Failure> {
+        let why = |why: io::Error| Failure::failed(format!("nobody supervises: {why}"));
+        let news = rustix::io::dup(io::stdin()).map_err(|no| why(no.into()))?;
+        let null = File::open("/dev/null").map_err(why)?;
+        rustix::stdio::dup2_stdin(&null).map_err(|no| why(no.into()))?;
+        Ok(Self {
+            news: Some(news.into()),
+            background,
+        })
     }
 
     /// False for a foreground mount.
     pub fn is_daemon(&self) -> bool {
-        self.news.is_some()
+        self.background
     }
 
     /// Something the user should know although the mount goes on.
     pub fn note(&mut self, words: &str) {
         match &mut self.news {
-            Some(news) => {
+            Some(news) if self.background => {
                 let _ = writeln!(news, "note {}", escape(words));
                 log::info!("{words}");
             }
-            None => log::warn!("{words}"),
+            _ => log::warn!("{words}"),
         }
     }
 
@@ -133,7 +161,10 @@ impl Starter {
     /// The start failed; the parent prints the sentence and exits with the code.
     pub fn fail(mut self, failure: &Failure) {
         if let Some(mut news) = self.news.take() {
-            log::error!("{failure}");
+            // In the foreground the log is where the sentence will be said.
+            if self.background {
+                log::error!("{failure}");
+            }
             let _ = writeln!(
                 news,
                 "failed {} {}",

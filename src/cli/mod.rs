@@ -25,6 +25,7 @@ pub mod size;
 mod stats;
 mod stress;
 mod subvolume;
+mod supervise;
 mod sync;
 mod umount;
 mod utab;
@@ -57,6 +58,8 @@ enum Command {
     Subvolume(subvolume::Args),
     Sync(sync::Args),
     #[command(hide = true)]
+    Supervised(supervise::Args),
+    #[command(hide = true)]
     Guardian(guardian::Args),
     #[command(hide = true)]
     Mount8(mount8::MountArgs),
@@ -78,6 +81,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::StressWorker(args) => stress::work(args),
         Command::Subvolume(args) => subvolume::run(args),
         Command::Sync(args) => sync::run(args),
+        Command::Supervised(args) => supervise::daemon(args),
         Command::Guardian(args) => guardian::run(&args),
         Command::Mount8(args) => mount8::mount(args),
         Command::Umount8(args) => mount8::umount(args),

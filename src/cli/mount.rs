@@ -8,7 +8,7 @@ use super::ending::{Ending, Open};
 use super::guardian::Guardian;
 use super::logging::{self, Target};
 use super::options::{self, Atime, Options};
-use super::{Exit, Failure, signals, signature, utab};
+use super::{Exit, Failure, signals, signature, supervise, utab};
 use crate::extent_buffer::Kind;
 use crate::fs::{AtimeMode, Filesystem, MountOptions};
 use crate::fuse::control::Watchers;
@@ -45,6 +45,10 @@ pub struct Args {
     /// Append the log to FILE instead of stderr or syslog.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// Mount again when the daemon has crashed or was killed; also `-o supervise`. What was durable is
+    /// there then; files that were open must be opened again.
+    #[arg(long)]
+    supervise: bool,
 }
 
 /// What to mount, from either command line.
@@ -64,6 +68,8 @@ pub struct Wish {
     pub foreground: bool,
     /// The log file.
     pub log: Option<PathBuf>,
+    /// Mount again after a crash.
+    pub supervise: bool,
 }
 
 /// Runs the command.
@@ -74,6 +80,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         foreground,
         options,
         log,
+        supervise,
     } = args;
     start(Wish {
         image,
@@ -83,6 +90,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         from_mount8: false,
         foreground,
         log,
+        supervise,
     })
 }
 
@@ -99,28 +107,16 @@ struct Plan {
 
 /// Mounts, in this process or in a daemon.
 pub fn start(wish: Wish) -> Result<(), Failure> {
-    let options = options::parse(&wish.options, wish.sloppy)?;
-    let plan = plan(&wish, options)?;
-    arm_lab(&plan.options)?;
-    // One line: it goes into a log.
-    if let Ok(words) = std::env::var(AGAIN)
-        && let Some(words) = words.lines().next()
-    {
-        crate::extent_buffer::set_again(words.to_owned());
-    }
-    let log = match &wish.log {
-        Some(path) => {
-            logging::open_log(path)?;
-            // Absolute before the daemon leaves its directory.
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            Target::File(path)
-        }
-        None if wish.foreground => Target::Stderr,
-        None => Target::Syslog,
+    let plan = ready(&wish)?;
+    let log = log(&wish)?;
+    let supervise = wish.supervise || plan.options.supervise;
+    let begin = |plan: Plan, starter| match supervise {
+        true => supervise::run(&wish, &plan.image, &plan.dir, starter),
+        false => live(plan, starter),
     };
     if wish.foreground {
         logging::start(&log)?;
-        return live(plan, Starter::foreground());
+        return begin(plan, Starter::foreground());
     }
     match daemon::split()? {
         Side::Parent(child) => {
@@ -136,11 +132,50 @@ pub fn start(wish: Wish) -> Result<(), Failure> {
             }
         }
         Side::Daemon(starter) => {
-            let done = logging::start(&log).and_then(|()| live(plan, starter));
+            let done = logging::start(&log).and_then(|()| begin(plan, starter));
             // The parent has reported a failed start; later failures are in the log.
             std::process::exit(done.map_or_else(|failure| i32::from(failure.exit as u8), |()| 0))
         }
     }
+}
+
+/// Mounts in this process, which a supervisor has started to be the daemon.
+pub fn start_supervised(wish: &Wish) -> Result<(), Failure> {
+    let starter = Starter::supervised(!wish.foreground)?;
+    let prepared = ready(wish).and_then(|plan| logging::start(&log(wish)?).map(|()| plan));
+    match prepared {
+        Ok(plan) => live(plan, starter),
+        Err(failure) => {
+            starter.fail(&failure);
+            Err(failure)
+        }
+    }
+}
+
+/// What can be refused before there is a daemon is.
+fn ready(wish: &Wish) -> Result<Plan, Failure> {
+    let plan = plan(wish, options::parse(&wish.options, wish.sloppy)?)?;
+    arm_lab(&plan.options)?;
+    // One line: it goes into a log.
+    if let Ok(words) = std::env::var(AGAIN)
+        && let Some(words) = words.lines().next()
+    {
+        crate::extent_buffer::set_again(words.to_owned());
+    }
+    Ok(plan)
+}
+
+fn log(wish: &Wish) -> Result<Target, Failure> {
+    Ok(match &wish.log {
+        Some(path) => {
+            logging::open_log(path)?;
+            // Absolute before the daemon leaves its directory.
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            Target::File(path)
+        }
+        None if wish.foreground => Target::Stderr,
+        None => Target::Syslog,
+    })
 }
 
 fn plan(wish: &Wish, options: Options) -> Result<Plan, Failure> {
@@ -427,6 +462,7 @@ mod tests {
             from_mount8: false,
             foreground: true,
             log: None,
+            supervise: false,
         }
     }
 

@@ -89,6 +89,7 @@ pub fn mount(args: MountArgs) -> Result<(), Failure> {
         sloppy: args.sloppy,
         from_mount8: true,
         foreground: false,
+        supervise: false,
         log: None,
     })
     .map_err(|failure| match failure.exit {

@@ -154,7 +154,8 @@ fn still_at<'a>(
     })
 }
 
-fn detach(path: &Path, lazy: bool) -> Result<(), Failure> {
+/// Takes a mount out of the tree, as root or as the user who made it.
+pub fn detach(path: &Path, lazy: bool) -> Result<(), Failure> {
     use rustix::mount::{UnmountFlags, unmount};
     let mut flags = UnmountFlags::NOFOLLOW;
     if lazy {

@@ -80,6 +80,8 @@ pub struct Options {
     pub ahead_freed: bool,
     /// `reclaim=always`: idle tree blocks don't stay in the cache (race-lab builds).
     pub reclaim_always: bool,
+    /// `supervise`: mount again when the daemon has crashed.
+    pub supervise: bool,
     /// `nofail`: mount(8) doesn't mind an absent image.
     pub nofail: bool,
     /// What the kernel keeps.
@@ -150,6 +152,8 @@ impl Options {
             "allow_other" => self.allow_other = Some(true),
             "noallow_other" => self.allow_other = Some(false),
             "threads" => self.threads = Some(number(name, value, 1..=256)? as usize),
+            "supervise" => self.supervise = true,
+            "nosupervise" => self.supervise = false,
             "nofail" => self.nofail = true,
             "fuseblk" => self.plain_fuse = false,
             "nofuseblk" => self.plain_fuse = true,

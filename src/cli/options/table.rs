@@ -1,7 +1,7 @@
 //! The mount options for the manual page and `--help`.
 
 /// btrfuse's own options, and those of the kernel's btrfs that mean the same here.
-pub const OWN: [(&str, &str); 15] = [
+pub const OWN: [(&str, &str); 16] = [
     ("ro, rw", "write nothing at all, or write (the default)"),
     (
         "commit=N",
@@ -42,6 +42,10 @@ pub const OWN: [(&str, &str); 15] = [
     (
         "threads=N",
         "threads that answer requests, 1 to 256 (twice the CPUs, 4 to 16)",
+    ),
+    (
+        "supervise, nosupervise",
+        "mount again when the daemon has crashed (nosupervise)",
     ),
     (
         "fuseblk, nofuseblk",
