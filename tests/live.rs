@@ -158,6 +158,21 @@ fn what_cannot_work_is_refused_in_a_sentence() {
         ),
         (&["--binary", &owned, "--each", "soon"], 1, "not a time"),
         (
+            &["--binary", &owned, "-o", "noatime,commit=7"],
+            1,
+            "-o commit=7: that is --commit here",
+        ),
+        (
+            &["--binary", &owned, "--report", "/nowhere/x.json"],
+            2,
+            "isn't a directory",
+        ),
+        (
+            &["--binary", &owned.replace("owned=", "unfixed=")],
+            1,
+            "mounts with protocol owned",
+        ),
+        (
             &["--binary", &owned, "--must-break", "ownd"],
             1,
             "nobody of that name",
@@ -197,6 +212,32 @@ fn a_subject_that_must_break_and_holds_is_a_failure() {
         "{}",
         finished.output()
     );
+}
+
+/// Both were answered with 0 and without a word.
+#[test]
+fn a_comparison_that_comes_to_less_than_was_wanted_is_a_failure() {
+    need_root();
+    let owned = named("owned");
+    let words = ["--binary", &owned, "--procs", "2"];
+    let short = ["--seeds", "1", "--ops", "20", "--operations", "1000"];
+    let none = ["--seed", "18446744073709551615", "--seeds", "1"];
+    for (more, sentence) in [
+        (&short[..], "owned did 40 of 1000 operations"),
+        (&none[..], "no run was made"),
+    ] {
+        let finished = finished(&[&words[..], more].concat());
+        let output = finished.output();
+        assert_eq!(finished.status.code(), Some(7), "{output}");
+        assert!(finished.stderr.contains(sentence), "{output}");
+    }
+    let enough = ["--ops", "20", "--operations", "70", "--json"];
+    let finished = finished(&[&words[..], &enough].concat());
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.output());
+    let json: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!(json["runs"].as_array().expect("runs").len(), 2);
+    let version = json["plan"]["subjects"][0]["version"].to_string();
+    assert!(version.contains("protocol: owned"), "{version}");
 }
 
 /// One subject's failure threw away what all others had shown.
@@ -277,7 +318,8 @@ fn breaks(path: &Path, end: &str) -> String {
     let real = btrfuse_binary();
     let real = real.display();
     let text = format!(
-        "#!/bin/sh\n[ \"$1\" = mount ] || exec {real} \"$@\"\n{real} \"$@\"\necho 'BUG_ON planted' \
+        "#!/bin/sh\n[ \"$1\" != --version ] || {{ echo 'btrfuse 0.1.0 (protocol: unfixed)'; exit; }}\n\
+         [ \"$1\" = mount ] || exec {real} \"$@\"\n{real} \"$@\"\necho 'BUG_ON planted' \
          >>\"$4\"\n{end}\n"
     );
     script(path, &text);

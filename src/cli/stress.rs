@@ -7,12 +7,12 @@ use crate::lab::workload::judge::{Finding, Loss};
 use crate::lab::workload::mix::{self, Mix};
 use crate::lab::workload::spec::{Spec, Summary};
 use crate::lab::workload::{log, worker};
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, thread};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Operations of each process, where neither a number nor a time is given.
 const OPERATIONS: u64 = 2000;
@@ -121,16 +121,50 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Set by the first Ctrl-C or SIGTERM; a second one ends this process at once.
+/// A signal sooner after the first than this is the same wish: `timeout` and terminals send one to a
+/// process and to its group.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Set by the first Ctrl-C, SIGTERM or SIGHUP; a second one ends this process at once, and asks the
+/// daemons that it has started to end by themselves.
 pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|why| Failure::failed(format!("can't watch for signals: {why}")))?;
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let failed = |why: std::io::Error| Failure::failed(format!("can't watch for signals: {why}"));
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    // Who has started this with nohup wants it to outlive the terminal.
+    if !is_ignored(SIGHUP) {
+        signals.add_signal(SIGHUP).map_err(failed)?;
     }
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    let watch = move || {
+        let mut first: Option<Instant> = None;
+        for _ in signals.forever() {
+            match first {
+                None => {
+                    first = Some(Instant::now());
+                    // Relaxed: a plain flag.
+                    flag.store(true, Ordering::Relaxed);
+                }
+                Some(first) if first.elapsed() < SECOND => {}
+                Some(_) => {
+                    crate::lab::live::children::end_daemons();
+                    std::process::exit(130);
+                }
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("signals".into());
+    thread.spawn(watch).map_err(failed)?;
     Ok(stop)
+}
+
+/// Whether whoever started this process has a signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    ignored.is_some_and(|set| set >> (signal - 1) & 1 == 1)
 }
 
 fn spec(args: &Args) -> Result<Spec, Failure> {

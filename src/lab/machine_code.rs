@@ -3,7 +3,8 @@
 //! Owns: the look at one function of a built program, by way of `objdump`. A lock is taken by a
 //! locked compare-and-swap of its byte that expects 0, and given back by one of the same byte that
 //! expects 1 (a compiler may write the latter twice, once for each way out of the first): one that
-//! took the section for nothing would have left neither.
+//! took the section for nothing would have left neither. And a lookup must call it: every build has
+//! the function, for the table of protocols.
 
 use serde::Serialize;
 use std::path::Path;
@@ -14,6 +15,9 @@ pub const IS_READ: bool = cfg!(target_arch = "x86_64");
 
 /// The function whose whole body is the section; never inlined.
 const FUNCTION: &str = "handshake::wait_for_dropper>:";
+const CALLED: &str = "handshake::wait_for_dropper>";
+/// The handshake's entry in the table of protocols, which every build has and only lab builds ask.
+const OF_TABLE: &str = "Handshake as ";
 const SWAP: &str = "lock cmpxchg";
 /// What only a lab build has.
 const LAB: &str = "::lab::controller::";
@@ -29,13 +33,16 @@ pub struct Section {
     pub takes: Vec<usize>,
     /// Where it is given back.
     pub gives_back: Vec<usize>,
+    /// The functions that call it, but for the table's.
+    pub lookups: Vec<String>,
 }
 
 impl Section {
-    /// Whether the lock is taken and given back.
+    /// Whether lookups come by, and the lock is taken and given back.
     pub fn is_there(&self) -> bool {
         let first = (self.takes.first(), self.gives_back.first());
-        matches!(first, (Some(takes), Some(gives_back)) if takes < gives_back)
+        !self.lookups.is_empty()
+            && matches!(first, (Some(takes), Some(gives_back)) if takes < gives_back)
     }
 }
 
@@ -95,7 +102,28 @@ fn judge(program: &Path, text: &str) -> Result<Section, String> {
         takes,
         gives_back,
         code,
+        lookups: callers(text),
     })
+}
+
+/// Who calls the section.
+fn callers(text: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for function in text.split("\n\n") {
+        let Some((name, body)) = function.trim_start().split_once(">:\n") else {
+            continue;
+        };
+        let calls = |line: &str| {
+            let jumps = ["call", "jmp"].iter().any(|word| line.contains(word));
+            // Without an offset: a jump within the function has one.
+            jumps && line.trim_end().ends_with(CALLED)
+        };
+        let name = name.split_once('<').map_or(name, |(_, name)| name);
+        if body.lines().any(calls) && !name.contains(OF_TABLE) {
+            out.push(name.to_owned());
+        }
+    }
+    out
 }
 
 /// What a swap after these instructions expects: the last constant that they put into `al`.
@@ -126,6 +154,13 @@ mod tests {
 
 0000000000002000 <other>:
     2000:\tlock cmpxchg %cl,0xd8(%rdi)
+
+0000000000003000 <<btrfuse::Handshake as btrfuse::Protocol>::found>:
+    3000:\tcall   1000 <btrfuse::extent_buffer::protocol::handshake::wait_for_dropper>
+
+0000000000004000 <btrfuse::extent_buffer::cache::Inner::find>:
+    4000:\tcall   1000 <btrfuse::extent_buffer::protocol::handshake::wait_for_dropper>
+    4005:\tret
 ";
     const GIVES_BACK: &str = "    100e:\tlock cmpxchg %dl,0xd8(%rdi)\n";
 
@@ -147,6 +182,17 @@ mod tests {
         assert_eq!((section.takes.len(), section.gives_back.len()), (1, 1));
         assert_eq!(section.code.len(), 7);
         assert!(section.is_there());
+    }
+
+    /// Every build has the function. One that mounts by other rules passed.
+    #[test]
+    fn a_section_that_no_lookup_comes_to_is_missed() {
+        assert_eq!(
+            of(WHOLE).lookups,
+            ["btrfuse::extent_buffer::cache::Inner::find"]
+        );
+        let (without, _) = WHOLE.split_once("\n0000000000004000").unwrap();
+        assert!(of(without).lookups.is_empty() && !of(without).is_there());
     }
 
     #[test]

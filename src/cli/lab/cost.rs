@@ -49,6 +49,7 @@ fn measure(args: &CostArgs, stop: &AtomicBool) -> Result<Costs, Failure> {
     let mut costs = Costs {
         lookups,
         mounts: Vec::new(),
+        interrupted: false,
     };
     if !args.no_mounts && goes_on() {
         let plan = mount_plan(args, &plan.kinds)?;
@@ -67,6 +68,7 @@ fn measure(args: &CostArgs, stop: &AtomicBool) -> Result<Costs, Failure> {
         };
         costs.mounts = mounts::measure(&plan, &args.threads, watched)?;
     }
+    costs.interrupted = !goes_on();
     bar.finish_and_clear();
     Ok(costs)
 }

@@ -2,14 +2,20 @@
 
 use crate::cli::{Exit, Failure, duration, options, size, stress};
 use crate::commit::mkfs;
+use crate::extent_buffer::Kind;
 use crate::lab::live::campaign::{self, News};
+use crate::lab::live::children;
 use crate::lab::live::plan::{Plan, Subject};
+use crate::lab::live::report::Report;
 use crate::lab::live::run::Run;
 use crate::lab::workload::conductor::Order;
 use crate::lab::workload::mix::Mix;
 use crate::sync::atomic::Ordering;
+use crate::sync::thread;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Compare protocols, or builds, on live mounts: who breaks a rule, when, and what it costs.
@@ -94,9 +100,21 @@ pub struct Args {
     report: Option<PathBuf>,
 }
 
+/// Mount options that have an option of the command, and what that is.
+const OWN_OPTIONS: [(&str, &str); 4] = [
+    ("protocol", "--protocol"),
+    ("delay", "--delay"),
+    ("commit", "--commit"),
+    ("metadata_cache", "--cache"),
+];
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let plan = plan(&args)?;
+    // Hours of work mustn't end at a folder that isn't there.
+    if let Some(path) = &args.report {
+        super::want_folder_of(path)?;
+    }
     let stop = stress::stop_flag()?;
     let bar = bar(args.json);
     let began = Instant::now();
@@ -134,19 +152,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
     } else {
         crate::cli::print::say!("\n{}", report.text());
     }
-    if let Some(path) = &args.report {
-        std::fs::write(path, json).map_err(|why| {
-            Failure::failed(format!("{} can't be written: {why}", path.display()))
-        })?;
-    }
-    let mut failures = report.failures();
-    failures.extend(report.unjudged());
-    let held = |name: &&String| {
-        let row = report.rows.iter().find(|row| row.subject == **name);
-        row.is_none_or(|row| row.violations == 0)
+    let written = match &args.report {
+        Some(path) => super::write(path, &json),
+        None => Ok(()),
     };
-    let unbroken = args.must_break.iter().filter(held);
-    failures.extend(unbroken.map(|name| format!("{name} must break a rule, and broke none")));
+    let failures = failures(&args, &report);
+    // What the runs have shown comes before what couldn't be written down.
+    if failures.is_empty() {
+        return written;
+    }
+    if let Err(why) = written {
+        crate::cli::print::complain!("btrfuse: {why}");
+    }
     match failures.first() {
         None => Ok(()),
         Some(first) => {
@@ -157,6 +174,40 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Err(Failure::new(Exit::Wrong, format!("{first}{more}")))
         }
     }
+}
+
+/// What isn't as it must be, or as it was wanted.
+fn failures(args: &Args, report: &Report) -> Vec<String> {
+    let mut failures = report.failures();
+    failures.extend(report.unjudged());
+    if report.runs.is_empty() && !report.interrupted {
+        failures.push("no run was made".to_owned());
+    }
+    let row = |name: &String| report.rows.iter().find(|row| row.subject == *name);
+    let ended_early = if report.interrupted {
+        ", and was ended early"
+    } else {
+        ""
+    };
+    for name in &args.must_break {
+        let runs = row(name).map_or(0, |row| row.runs);
+        if row(name).is_none_or(|row| row.violations == 0) {
+            failures.push(format!(
+                "{name} must break a rule, and broke none in {runs} runs{ended_early}"
+            ));
+        }
+    }
+    if let Some(wanted) = args
+        .operations
+        .filter(|_| !args.until_first && !report.interrupted)
+    {
+        let short = report.rows.iter().filter(|row| row.operations < wanted);
+        failures.extend(short.map(|row| {
+            let (name, did) = (&row.subject, row.operations);
+            format!("{name} did {did} of {wanted} operations: give it more time, or seeds")
+        }));
+    }
+    failures
 }
 
 fn bar(quiet: bool) -> ProgressBar {
@@ -203,6 +254,16 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
         )));
     }
     check_delays(&args.delay)?;
+    for list in &args.options {
+        for option in list.split(',') {
+            let name = option.split('=').next().unwrap_or(option);
+            if let Some((_, own)) = OWN_OPTIONS.iter().find(|(own, _)| *own == name) {
+                return Err(Failure::usage(format!(
+                    "-o {option}: that is {own} here, so that the report can tell it"
+                )));
+            }
+        }
+    }
     if !args.dir.is_dir() {
         return Err(Failure::failed(format!(
             "{} isn't a directory",
@@ -250,7 +311,6 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
 
 /// Protocols of this very build.
 fn protocols(names: &[String], program: &Path) -> Result<Vec<Subject>, Failure> {
-    use crate::extent_buffer::Kind;
     if !cfg!(feature = "race-lab") {
         return Err(Failure::usage(format!(
             "this build has only the protocol {}; name builds to compare with --binary \
@@ -269,6 +329,7 @@ fn protocols(names: &[String], program: &Path) -> Result<Vec<Subject>, Failure> 
         name: kind.name().to_owned(),
         binary: program.to_owned(),
         protocol: Some(kind.name().to_owned()),
+        version: None,
     };
     Ok(kinds.iter().map(subject).collect())
 }
@@ -286,11 +347,51 @@ fn binary(text: &str) -> Result<Subject, Failure> {
             "--binary {text}: {path} isn't a program"
         )));
     }
+    let version = version_of(&binary);
+    let lives_by = version.as_deref().and_then(protocol_of);
+    if let (Ok(named), Some(kind)) = (name.parse::<Kind>(), lives_by)
+        && named != kind
+    {
+        return Err(Failure::usage(format!(
+            "--binary {text}: that build mounts with protocol {kind}; call it so, or by no protocol's name"
+        )));
+    }
     Ok(Subject {
         name: name.to_owned(),
         binary,
         protocol: None,
+        version,
     })
+}
+
+/// What a build says of itself: `btrfuse 0.1.0 (protocol: owned)`. `None` for what isn't one.
+fn version_of(binary: &Path) -> Option<String> {
+    let mut child = children::command(binary)
+        .arg("--version")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    // Whatever it is, it may have no end.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while child.try_wait().ok()?.is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut said = String::new();
+    child.stdout?.take(1 << 10).read_to_string(&mut said).ok()?;
+    let line = said.lines().next()?;
+    line.starts_with("btrfuse ").then(|| line.to_owned())
+}
+
+/// The protocol that a version names.
+fn protocol_of(version: &str) -> Option<Kind> {
+    let (_, rest) = version.split_once("(protocol: ")?;
+    rest.split([',', ')']).next()?.parse().ok()
 }
 
 #[cfg(feature = "race-lab")]
@@ -353,7 +454,7 @@ mod tests {
             "-o",
             "noatime,ro",
             "-o",
-            "commit=3",
+            "noatime",
             "--dir",
             "/tmp",
             "--no-kernel",

@@ -25,15 +25,25 @@ pub fn machine_code(args: &MachineCodeArgs) -> Result<(), Failure> {
             };
             say!("    {line}{mark}");
         }
-        say!("");
+        say!("\ncalled by: {}\n", section.lookups.join(", "));
     }
     match section.is_there() {
         true => {
             if !args.json {
-                say!("The section is there: the lock is taken, and given back.");
+                say!(
+                    "The section is there: lookups come to it, the lock is taken, and given back."
+                );
             }
             Ok(())
         }
+        false if section.lookups.is_empty() => Err(Failure::new(
+            Exit::Wrong,
+            format!(
+                "{}: no lookup calls the section; a build that mounts with the handshake has it in its \
+                 lookups (cargo build --release --no-default-features --features handshake)",
+                section.program
+            ),
+        )),
         false => Err(Failure::new(
             Exit::Wrong,
             format!(

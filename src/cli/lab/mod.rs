@@ -325,7 +325,24 @@ fn tell(
     }
 }
 
-#[cfg(feature = "protocols")]
+/// Refuses a file to be written at the end whose folder isn't there.
+fn want_folder_of(file: &std::path::Path) -> Result<(), Failure> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    want_folder(folder.unwrap_or(std::path::Path::new(".")))
+}
+
+fn want_folder(folder: &std::path::Path) -> Result<(), Failure> {
+    match folder.is_dir() {
+        true => Ok(()),
+        false => Err(Failure::failed(format!(
+            "{} isn't a directory",
+            folder.display()
+        ))),
+    }
+}
+
 fn write(path: &std::path::Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text)
         .map_err(|error| Failure::failed(format!("{} can't be written: {error}", path.display())))

@@ -1,6 +1,6 @@
 //! `btrfuse lab report`: every engine, on one page.
 
-use super::{ReportArgs, write};
+use super::{ReportArgs, want_folder, write};
 use crate::cli::print::say;
 use crate::cli::{Exit, Failure, stress};
 use crate::extent_buffer::Kind;
@@ -29,10 +29,7 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     let began = Instant::now();
     // Minutes of work mustn't end at a folder that isn't there.
     for file in [Some(&args.html), args.json.as_ref()].into_iter().flatten() {
-        let folder = file
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        want_folder(folder.unwrap_or(Path::new(".")))?;
+        super::want_folder_of(file)?;
     }
     want_folder(&args.dir)?;
     let stop = stress::stop_flag()?;
@@ -63,16 +60,6 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     match report.failures(args.whole).as_slice() {
         [] => Ok(()),
         failures => Err(Failure::new(Exit::Wrong, failures.join("; "))),
-    }
-}
-
-fn want_folder(folder: &Path) -> Result<(), Failure> {
-    match folder.is_dir() {
-        true => Ok(()),
-        false => Err(Failure::failed(format!(
-            "{} isn't a directory",
-            folder.display()
-        ))),
     }
 }
 
@@ -241,6 +228,7 @@ impl Go<'_> {
         Ok(Costs {
             lookups,
             mounts: rows,
+            interrupted: !self.goes_on(),
         })
     }
 

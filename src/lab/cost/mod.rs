@@ -15,6 +15,9 @@ pub struct Costs {
     pub lookups: lookups::Lookups,
     /// On mounts; none where they were left out.
     pub mounts: Vec<mounts::Row>,
+    /// Somebody ended it early.
+    #[serde(default)]
+    pub interrupted: bool,
 }
 
 impl Costs {
@@ -44,6 +47,9 @@ impl Costs {
                 "(in a lab build, whose points and events every lookup passes; a build with \
                  --features protocols has none)\n",
             );
+        }
+        if self.interrupted {
+            out.push_str("(ended early: not all of it was measured)\n");
         }
         if !self.mounts.is_empty() {
             out.push_str("operations a second of whole mounts:\n");

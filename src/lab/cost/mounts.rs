@@ -62,6 +62,7 @@ pub fn subjects(program: &std::path::Path, protocols: &[&str]) -> Vec<Subject> {
         name: (*name).to_owned(),
         binary: program.to_owned(),
         protocol: Some((*name).to_owned()),
+        version: None,
     };
     protocols.iter().map(subject).collect()
 }

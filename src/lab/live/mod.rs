@@ -15,7 +15,7 @@
 pub mod again;
 pub mod campaign;
 mod check;
-mod children;
+pub mod children;
 pub mod judges;
 pub mod mount;
 mod place;

@@ -5,6 +5,7 @@
 use super::children;
 use crate::sync::thread;
 use anyhow::Context;
+use rustix::process::Pid;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -68,6 +69,7 @@ impl Mounted {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("can't start {}", binary.display()))?;
+        children::started(Pid::from_child(&daemon));
         let mut mounted = Self {
             binary: binary.to_owned(),
             dir: dir.to_owned(),
@@ -79,6 +81,7 @@ impl Mounted {
         let deadline = Instant::now() + START;
         while device(dir).is_ok_and(|now| now == before) {
             if let Ok(Some(status)) = mounted.daemon.try_wait() {
+                children::ended(Pid::from_child(&mounted.daemon));
                 return Err(mounted.refusal(status));
             }
             if Instant::now() > deadline {
@@ -134,6 +137,13 @@ impl Mounted {
     }
 
     fn end(&mut self) -> Result<ExitStatus, String> {
+        let outcome = self.take_down();
+        // Not before it was waited for: until then its id is its own.
+        children::ended(Pid::from_child(&self.daemon));
+        outcome
+    }
+
+    fn take_down(&mut self) -> Result<ExitStatus, String> {
         self.ended = true;
         let mut umount = children::command(&self.binary)
             .arg("umount")

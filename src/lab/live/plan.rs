@@ -16,6 +16,8 @@ pub struct Subject {
     pub binary: PathBuf,
     /// What a race-lab build is told to live by.
     pub protocol: Option<String>,
+    /// What a build that was given says of itself.
+    pub version: Option<String>,
 }
 
 impl Subject {
@@ -143,6 +145,7 @@ mod tests {
             name: "unfixed".into(),
             binary: "btrfuse".into(),
             protocol: Some("unfixed".into()),
+            version: None,
         };
         let mix = Mix::parse("empty-leaves").unwrap();
         let mut plan = Plan::new(vec![subject.clone()], "btrfuse".into(), mix);

@@ -53,6 +53,9 @@ pub struct Row {
     pub damage: BTreeMap<String, usize>,
     /// What a user lost, in all runs.
     pub lost: BTreeMap<Loss, Lost>,
+    /// Names lost in runs in which no rule was broken.
+    #[serde(default)]
+    pub lost_unexplained: u64,
     /// Wrong answers, deaths and bad ends that no broken rule explains.
     pub wrong: usize,
 }
@@ -64,7 +67,6 @@ impl Row {
         let may_break = plan::may_break(&self.subject);
         let promised = self.losses(|lost| lost.promised);
         let names = self.losses(|lost| lost.names);
-        let explained = may_break && self.violations > 0;
         Some(if self.violations > 0 && !may_break {
             format!("{} of {} runs broke a rule", self.violations, self.runs)
         } else if self.images_damaged > 0 {
@@ -74,7 +76,7 @@ impl Row {
         } else if self.wrong > 0 {
             // What a broken rule explains isn't among them.
             format!("{} wrong answers, deaths or bad ends", self.wrong)
-        } else if !names.is_empty() && !explained {
+        } else if self.lost_unexplained > 0 {
             names
         } else if self.images_unjudged > 0 {
             format!("{} of {} images unjudged", self.images_unjudged, self.runs)
@@ -158,6 +160,9 @@ pub fn row(name: &str, all: &[Run]) -> Row {
         for (loss, lost) in &run.judgement.losses {
             let sum = row.lost.entry(*loss).or_default();
             sum.names += lost.names;
+            if run.violation.is_none() {
+                row.lost_unexplained += lost.names;
+            }
             sum.promised += lost.promised;
         }
         match &run.violation {

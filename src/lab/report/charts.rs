@@ -124,7 +124,10 @@ pub fn mounts(rows: &[mounts::Row]) -> String {
             value: row.of_owned.unwrap_or(0.0),
             words: match row.of_owned {
                 Some(ratio) => format!("{ratio:.2} of owned's, {:.0}/s", row.per_second),
-                None => "every run broke a rule".to_owned(),
+                None if row.runs == 0 && row.per_second > 0.0 => {
+                    "every run broke a rule".to_owned()
+                }
+                None => "not measured".to_owned(),
             },
         })
         .collect();

@@ -145,8 +145,11 @@ fn dropped(evidence: &Evidence) -> Doubt {
     };
     doubt.answer = match &evidence.section {
         Some(Ok(section)) if section.is_there() => format!(
-            "It doesn't: the program takes the lock and gives it back, by a locked instruction \
+            "It doesn't: the program's lookups take the lock and give it back, by a locked instruction \
              each. {needed}"
+        ),
+        Some(Ok(section)) if section.lookups.is_empty() => format!(
+            "The program that was named has no handshake in its lookups, and says nothing. {needed}"
         ),
         Some(Ok(_)) => format!("In this build it did: the section isn't whole. {needed}"),
         Some(Err(why)) => {

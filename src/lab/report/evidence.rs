@@ -156,6 +156,9 @@ pub struct LiveSubject {
     pub name: String,
     /// What a lab build was told to live by; a build that was given has rules of its own.
     pub protocol: Option<String>,
+    /// What a build that was given says of itself.
+    #[serde(default)]
+    pub version: Option<String>,
 }
 
 impl Live {
@@ -198,10 +201,15 @@ impl Live {
         matches!(self.plan.delays.as_slice(), [one] if at(one))
     }
 
-    /// Whether all its programs were given, as people mount them, and not told their protocol.
+    /// Whether all its programs were given, as people mount them: not told their protocol, and no
+    /// builds of the lab.
     pub fn is_of_builds(&self) -> bool {
         let subjects = &self.plan.subjects;
-        !subjects.is_empty() && subjects.iter().all(|subject| subject.protocol.is_none())
+        let is_plain = |subject: &LiveSubject| {
+            let version = subject.version.as_deref();
+            subject.protocol.is_none() && !version.is_some_and(|words| words.contains("race-lab"))
+        };
+        !subjects.is_empty() && subjects.iter().all(is_plain)
     }
 
     /// How it was done, in words.
@@ -249,6 +257,7 @@ impl LiveSubject {
         Self {
             name: subject.name.clone(),
             protocol: subject.protocol.clone(),
+            version: subject.version.clone(),
         }
     }
 }

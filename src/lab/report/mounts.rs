@@ -15,7 +15,6 @@ pub fn widened(play: Play) -> Result<Point, &'static str> {
     match (play.scenario.letter, play.as_it_was) {
         (_, true) => Err("the filesystem doesn't do it that way"),
         ('A', _) => Ok(Point::DropTested),
-        ('B', _) => Ok(Point::StaleTested),
         ('C', _) => Ok(Point::ReclaimTested),
         ('F', _) => Ok(Point::WritebackBegins),
         ('D' | 'E', _) => Err("who meets whom isn't chosen on a mount; it is in the runs of A"),
@@ -27,9 +26,9 @@ pub fn widened(play: Play) -> Result<Point, &'static str> {
             "who meets whom isn't chosen on a mount; its dropper stands at drop-tested, as in the \
              runs of A",
         ),
-        ('I', _) => Err(
-            "who meets whom isn't chosen on a mount; its freer stands at stale-tested, as in the \
-             runs of B",
+        ('B' | 'I', _) => Err(
+            "a freer there has two counts, its path's and its own, when it sets STALE, so that it \
+             decides nothing then; its last drop stands at drop-tested, as in the runs of A",
         ),
         ('J', _) => Err(
             "on mounts each read ahead owns a count of its own, so that reclaim takes no buffer \
@@ -56,7 +55,7 @@ pub fn meetings(point: Option<Point>) -> &'static [&'static str] {
 /// from it are one step, there is nothing between them to sleep in.
 pub fn stands_at(kind: Kind, point: Point) -> bool {
     match point {
-        Point::DropTested | Point::StaleTested => !matches!(kind, Kind::Owned | Kind::PackedWord),
+        Point::DropTested => !matches!(kind, Kind::Owned | Kind::PackedWord),
         Point::WritebackBegins => kind != Kind::PackedWord,
         _ => true,
     }
@@ -78,8 +77,16 @@ fn row_at(evidence: &Evidence, point: Point, kind: Kind) -> Option<(&evidence::L
     let is_whole = |live: &evidence::Live| Kind::ALL.iter().all(|kind| live.row(*kind).is_some());
     let at = evidence.live.iter().filter(|live| live.widens(point));
     at.filter_map(|live| Some((live, live.row(kind)?)))
-        // The first of several that are as good.
-        .min_by_key(|(live, _)| (!live.meets(point), live.interrupted, !is_whole(live)))
+        // The first of several that are as good; this report's own before an earlier one's.
+        .min_by_key(|(live, _)| {
+            let own = (live.earlier, !is_whole(live));
+            (!live.meets(point), live.interrupted, own)
+        })
+}
+
+/// The row of unfixed in the reported race.
+pub fn of_report(evidence: &Evidence) -> Option<&Row> {
+    row_at(evidence, Point::DropTested, Kind::Unfixed).map(|(_, row)| row)
 }
 
 /// What live mounts say of a scenario.
@@ -100,6 +107,9 @@ pub fn cell(evidence: &Evidence, play: Play, kind: Kind) -> Cell {
     }
     if !live.meets(point) {
         words = format!("{words}, without {}", meetings(Some(point)).join(","));
+    }
+    if live.earlier {
+        words += ", before this report";
     }
     // Short runs may have luck, and so may those that somebody ended or in which nobody meets.
     let is_proof = !evidence.quick && !live.interrupted && live.meets(point);

@@ -24,6 +24,7 @@ static FOUND: LazyLock<Report> = LazyLock::new(|| {
         code: vec!["lock cmpxchg %cl,0x10(%rdi)".into(); 2],
         takes: vec![0],
         gives_back: vec![1],
+        lookups: vec!["cache::find".into()],
     }));
     Report::new(&evidence)
 });

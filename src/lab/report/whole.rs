@@ -23,6 +23,9 @@ pub fn missing(evidence: &Evidence, tables: &[Table]) -> Vec<String> {
         None => out.push("costs".into()),
         Some(costs) if costs.lookups.rows.is_empty() => out.push("costs of lookups".into()),
         Some(costs) if costs.mounts.is_empty() => out.push("costs of mounts".into()),
+        Some(costs) if costs.interrupted => {
+            out.push("costs: what was left when they were ended".into())
+        }
         Some(_) => {}
     }
     let early = evidence.live.iter().filter(|live| live.interrupted);

@@ -28,6 +28,7 @@ fn plan(names: &[&str]) -> Plan {
         name: (*name).into(),
         binary: "/bin/true".into(),
         protocol: None,
+        version: None,
     };
     let mix = crate::lab::workload::mix::Mix::parse("empty-leaves").unwrap();
     Plan::new(names.iter().map(subject).collect(), "btrfuse".into(), mix)
