@@ -164,7 +164,7 @@ max = {}
             .arg("-P")
             .arg(folder.path())
             .arg(on.join(format!("fsx-{seed}"))),
-        Duration::from_secs(200),
+        Duration::from_secs(200 + operations / 50),
     );
     let output = finished.output();
     let tail = &output[output.len().saturating_sub(4000)..];
@@ -179,11 +179,27 @@ max = {}
     );
 }
 
+/// How many operations, and seeds: `scripts/fsx` names more.
+fn wanted(operations: u64, seeds: u64) -> (u64, u64) {
+    let number = |name| {
+        let text = std::env::var(name).ok();
+        text.map(|text| text.parse().expect("a number"))
+    };
+    (
+        number("BTRFUSE_FSX_OPERATIONS").unwrap_or(operations),
+        number("BTRFUSE_FSX_SEEDS").unwrap_or(seeds),
+    )
+}
+
 #[test]
 fn fsx_passes_on_the_kernels_mount() {
     let image = Image::mkfs_btrfs(600, &[]);
     let mount = LoopMount::read_write(image.path());
-    fsx(mount.path(), 1, 2000, 1_000_000);
+    let (operations, seeds) = wanted(2000, 1);
+    for seed in 1..=seeds {
+        fsx(mount.path(), seed, operations, 1_000_000);
+    }
+    println!("the kernel's mount: {seeds} seeds of {operations} operations");
     mount.unmount();
 }
 
@@ -191,13 +207,15 @@ fn fsx_passes_on_the_kernels_mount() {
 fn fsx_passes_and_the_kernel_reads_its_files() {
     let image = Image::mkfs_btrfs(600, &[]);
     let mount = BtrfuseMount::read_write(image.path());
-    for seed in 1..=4 {
-        fsx(mount.path(), seed, 3000, 1_000_000);
+    let (operations, seeds) = wanted(3000, 4);
+    for seed in 1..=seeds {
+        fsx(mount.path(), seed, operations, 1_000_000);
     }
     // Around the limit of what is kept inline.
-    for seed in 5..=6 {
-        fsx(mount.path(), seed, 3000, 6000);
+    for seed in seeds + 1..=seeds + 2 {
+        fsx(mount.path(), seed, operations, 6000);
     }
+    println!("ours: {} seeds of {operations} operations", seeds + 2);
     // What still waits in memory counts as blocks of its own, and no fsync of another file writes it.
     mount.sync();
     let ours = walk(mount.path());

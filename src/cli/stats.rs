@@ -94,6 +94,14 @@ fn text(stats: &Stats) -> String {
         line("broken rules", cache.violations.to_string());
     }
     line("inodes in memory", stats.inodes_in_memory.to_string());
+    let kernel = &stats.kernel;
+    line(
+        "the kernel refers to",
+        format!(
+            "{} inodes, {} times ({} lookups, {} forgotten)",
+            kernel.inodes, kernel.references, kernel.lookups, kernel.forgotten
+        ),
+    );
     for device in &stats.devices {
         let counts = counts(device).map(|(name, n)| format!("{n} {}", name.replace('_', " ")));
         let words = format!("{}: {}", device.path, counts.join(", "));
@@ -163,6 +171,11 @@ fn prometheus(stats: &Stats, mount: &str) -> String {
         cache.violations.to_string(),
     );
     one("inodes", "gauge", stats.inodes_in_memory.to_string());
+    let kernel = &stats.kernel;
+    one("kernel_inodes", "gauge", kernel.inodes.to_string());
+    one("kernel_references", "gauge", kernel.references.to_string());
+    one("lookups_total", "counter", kernel.lookups.to_string());
+    one("forgotten_total", "counter", kernel.forgotten.to_string());
     for n in 0..5 {
         let values = stats.devices.iter().map(|device| {
             let path = escaped(&device.path);

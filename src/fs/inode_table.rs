@@ -12,7 +12,7 @@
 //! hold it by themselves.
 
 use super::inode::Inode;
-use super::lookup_counts::{LookupCounts, neighbourhood};
+use super::lookup_counts::{LookupCounts, References, neighbourhood};
 use super::node_id::Identity;
 use super::orphan::Evictions;
 use crate::error::Result;
@@ -183,6 +183,19 @@ impl InodeTable {
     pub fn len(&self) -> usize {
         let entries = |shard: &Mutex<Shard>| shard.lock().entries.len();
         self.shards.iter().map(entries).sum()
+    }
+
+    /// What the kernel refers to, shard by shard while it goes on.
+    pub fn references(&self) -> References {
+        let mut all = References::default();
+        for shard in &self.shards {
+            let one = shard.lock().lookups.references();
+            all.given += one.given;
+            all.returned += one.returned;
+            all.held += one.held;
+            all.inodes += one.inodes;
+        }
+        all
     }
 
     /// Whether the inode is in memory.

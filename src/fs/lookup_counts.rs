@@ -37,14 +37,44 @@ pub(in crate::fs) struct LookupCounts {
     small: HashMap<(u64, u64), [u8; NEIGHBOURS]>,
     /// What is over [`u8::MAX`].
     excess: HashMap<Identity, u64>,
+    given: u64,
+    returned: u64,
+}
+
+/// What the kernel was given, and has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::fs) struct References {
+    /// References given to it: one for each answer that names an inode.
+    pub given: u64,
+    /// Of these, what it gave back (FORGET).
+    pub returned: u64,
+    /// What the table has of the rest.
+    pub held: u64,
+    /// The inodes that these refer to.
+    pub inodes: u64,
 }
 
 impl LookupCounts {
+    /// Looks at all of it.
+    pub fn references(&self) -> References {
+        let counts = self.small.values().flatten().filter(|count| **count > 0);
+        let (inodes, small) = counts.fold((0, 0), |(inodes, sum), count| {
+            (inodes + 1, sum + u64::from(*count))
+        });
+        References {
+            given: self.given,
+            returned: self.returned,
+            held: small + self.excess.values().sum::<u64>(),
+            inodes,
+        }
+    }
+
     /// One more.
     pub fn add(&mut self, identity: Identity) {
         let Some((key, at)) = place(identity) else {
             return;
         };
+        self.given += 1;
         let count = &mut self.small.entry(key).or_default()[at];
         match count.checked_add(1) {
             Some(more) => *count = more,
@@ -62,6 +92,7 @@ impl LookupCounts {
             let taken = rest.min(*excess.get());
             *excess.get_mut() -= taken;
             rest -= taken;
+            self.returned += taken;
             if *excess.get() > 0 {
                 return false;
             }
@@ -71,7 +102,9 @@ impl LookupCounts {
             return true;
         };
         let count = &mut small.get_mut()[at];
-        *count = count.saturating_sub(u8::try_from(rest).unwrap_or(u8::MAX));
+        let taken = u8::try_from(rest).unwrap_or(u8::MAX).min(*count);
+        *count -= taken;
+        self.returned += u64::from(taken);
         if *count > 0 {
             return false;
         }

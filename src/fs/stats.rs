@@ -18,8 +18,23 @@ pub struct Stats {
     pub cache: Cache,
     /// Inodes in memory.
     pub inodes_in_memory: u64,
+    /// What the kernel refers to.
+    pub kernel: Kernel,
     /// Errors met on each device.
     pub devices: Vec<Device>,
+}
+
+/// References of the kernel to inodes (FUSE's lookup counts).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Inodes that it refers to.
+    pub inodes: u64,
+    /// How often, summed: `lookups` less `forgotten`.
+    pub references: u64,
+    /// References that it was given.
+    pub lookups: u64,
+    /// References that it gave back.
+    pub forgotten: u64,
 }
 
 /// Commits that wrote a superblock, and the logs between them.
@@ -86,6 +101,7 @@ impl Filesystem {
         // Relaxed: statistics.
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let commits = &self.engine.committer.counters;
+        let kernel = self.home.table.references();
         let (cache, counters) = (&self.ctx.cache, self.ctx.cache.counters());
         Stats {
             generation: self.ctx.transactions.durable().get(),
@@ -109,6 +125,12 @@ impl Filesystem {
                 violations: of(&counters.violations),
             },
             inodes_in_memory: self.inodes_in_memory() as u64,
+            kernel: Kernel {
+                inodes: kernel.inodes,
+                references: kernel.held,
+                lookups: kernel.given,
+                forgotten: kernel.returned,
+            },
             devices: self.device_stats(),
         }
     }
