@@ -2,6 +2,7 @@
 //!
 //! Owns: the SVG in the README's manner, which `btrfuse lab replay --svg FILE` makes.
 
+use super::explore::Mark;
 use super::lanes::Lanes;
 use std::fmt::Write;
 
@@ -40,27 +41,41 @@ pub fn svg(lanes: &Lanes) -> String {
     for (n, step) in lanes.steps.iter().enumerate() {
         let y = TOP_PX + n * ROW_PX;
         let (x, colour) = (14 + step.lane * LANE_PX, COLOURS[step.lane % COLOURS.len()]);
-        let _ = match step.fatal {
+        let _ = match step.mark {
             // A cross, for those who don't see its colour.
-            true => writeln!(
+            Some(Mark::Breaks) => writeln!(
                 svg,
                 "<path d=\"M{} {y0} l8 8 m0 -8 l-8 8\" stroke=\"#c00000\" stroke-width=\"3\"/>",
                 x - 4,
                 y0 = y - 8
             ),
-            false => writeln!(
+            // And a triangle.
+            Some(Mark::Decided | Mark::End) => writeln!(
+                svg,
+                "<path d=\"M{} {y0} l8 5 l-8 5 z\" fill=\"#c00000\"/>",
+                x - 4,
+                y0 = y - 9
+            ),
+            None => writeln!(
                 svg,
                 "<circle cx=\"{x}\" cy=\"{}\" r=\"3\" fill=\"{colour}\"/>",
                 y - 4
             ),
         };
-        text(&mut svg, x + 9, y, colour, "normal", &step.what);
+        let what = match step.mark {
+            None | Some(Mark::Breaks) => step.what.clone(),
+            Some(mark) => format!("{} ({})", step.what, mark.words()),
+        };
+        text(&mut svg, x + 9, y, colour, "normal", &what);
         if let Some(refs) = step.refs {
             let state = format!("{refs}        {}", step.flags);
             text(&mut svg, state_x, y, "#111111", "normal", &state);
         }
     }
-    let colour = if lanes.broken { "#c00000" } else { "#1a7f37" };
+    let colour = match (lanes.broken, lanes.strayed) {
+        (false, false) => "#1a7f37",
+        _ => "#c00000",
+    };
     text(&mut svg, 14, end + 14, colour, "bold", &lanes.ending);
     svg.push_str("</svg>\n");
     svg

@@ -4,7 +4,7 @@
 //! whatever draws them ([`drawing`](super::drawing), [`report`](super::report)).
 
 use super::controller::Role;
-use super::explore::Trace;
+use super::explore::{Mark, Trace};
 use super::replay::Outcome;
 use super::schedule::Forced;
 use super::table::Row;
@@ -23,6 +23,8 @@ pub struct Lanes {
     pub steps: Vec<Step>,
     /// Whether a rule is broken at the end.
     pub broken: bool,
+    /// The end isn't what it must be, though no rule broke: nothing held, either.
+    pub strayed: bool,
     /// The end in words.
     pub ending: String,
 }
@@ -40,8 +42,8 @@ pub struct Step {
     pub refs: Option<u32>,
     /// The flags after it: T tree ref, D dirty, S stale, W writeback, R being read.
     pub flags: String,
-    /// Whether this is the step that broke a rule, or after which one must break.
-    pub fatal: bool,
+    /// What it has to do with the broken rule.
+    pub mark: Option<Mark>,
 }
 
 impl Lanes {
@@ -58,11 +60,7 @@ impl Lanes {
             flags: row
                 .seen
                 .map_or_else(String::new, |seen| Flags(seen.flags).letters()),
-            fatal: broken && row.what == freed,
-        };
-        let ending = match broken {
-            true => "BUG_ON: the last count of a dirty buffer is gone",
-            false => "survived: the new block is dirty, and will be written",
+            mark: (broken && row.what == freed).then_some(Mark::Breaks),
         };
         Self {
             title: format!(
@@ -72,7 +70,8 @@ impl Lanes {
             names: roles.iter().map(|role| role.name().to_owned()).collect(),
             steps: drawn(&outcome.rows).into_iter().map(step).collect(),
             broken,
-            ending: ending.to_owned(),
+            strayed: !broken && outcome.judge().is_err(),
+            ending: outcome.verdict(),
         }
     }
 
@@ -92,14 +91,24 @@ impl Lanes {
             remarks: step.remarks.iter().map(|words| (*words).into()).collect(),
             refs: Some(step.seen.refs),
             flags: Flags(step.seen.flags).letters(),
-            fatal: step.fatal,
+            mark: step.mark,
         });
         Self {
             title,
             names: trace.roles.iter().map(|name| (*name).to_owned()).collect(),
             steps: steps.collect(),
             broken: true,
+            strayed: false,
             ending: trace.words.clone(),
+        }
+    }
+
+    /// The end in a sign.
+    pub fn sign(&self) -> &'static str {
+        match (self.broken, self.strayed) {
+            (true, _) => "✗",
+            (false, true) => "?",
+            (false, false) => "✓",
         }
     }
 }
@@ -135,7 +144,10 @@ mod tests {
 
     #[test]
     fn the_fatal_step_is_marked_once_and_only_where_a_rule_broke() {
-        let fatal = |lanes: &Lanes| lanes.steps.iter().filter(|step| step.fatal).count();
+        let fatal = |lanes: &Lanes| {
+            let marks = lanes.steps.iter().filter_map(|step| step.mark);
+            marks.filter(|mark| *mark == Mark::Breaks).count()
+        };
         let broken = Lanes::of_replay(&replay(Kind::Unfixed).unwrap());
         assert!(broken.broken && fatal(&broken) == 1, "{broken:#?}");
         let held = Lanes::of_replay(&replay(Kind::Owned).unwrap());
@@ -146,5 +158,17 @@ mod tests {
         let drawn = Lanes::of_trace("A".into(), &trace);
         assert_eq!(fatal(&drawn), 1, "{drawn:#?}");
         assert_eq!(drawn.steps.len(), trace.steps.len());
+    }
+
+    /// What went otherwise than planned neither broke a rule nor held.
+    #[test]
+    fn a_replay_that_strayed_is_not_drawn_as_survived() {
+        let mut outcome = replay(Kind::Owned).unwrap();
+        assert_eq!(Lanes::of_replay(&outcome).sign(), "✓");
+        outcome.strayed = Some("somebody came late".into());
+        let lanes = Lanes::of_replay(&outcome);
+        assert_eq!((lanes.sign(), lanes.broken), ("?", false));
+        assert!(lanes.ending.contains("somebody came late"), "{lanes:?}");
+        assert!(!lanes.ending.contains("survived"), "{lanes:?}");
     }
 }

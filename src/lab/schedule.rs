@@ -7,13 +7,13 @@
 //! it stands, and goes on when it can. By the rules that it was found with, the schedule is the
 //! same step for step, and must end the same.
 
-use super::explore::trace::words;
-use super::explore::{Limits, Step, Trace, explore};
+use super::explore::trace::{empties, words};
+use super::explore::{Limits, Mark, Step, Trace, explore};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::lifetime::Profile;
 use crate::extent_buffer::protocol::Protocol;
 use crate::extent_buffer::scenarios::mutants::MUTANTS;
-use crate::extent_buffer::scenarios::{Play, World};
+use crate::extent_buffer::scenarios::{Broken, Play, World};
 use crate::sync::race_point::Point;
 use crate::sync::stepped::gate::{self, Gate, Passed, Standing};
 use crate::sync::stepped::turn;
@@ -46,6 +46,9 @@ pub struct Schedule {
     pub cues: Vec<Cue>,
     /// By whose rules it breaks.
     pub source: String,
+    /// The explorer's steps, by role, and after which no order of the rest held, if it knows.
+    explored: Vec<(usize, String)>,
+    decided: Option<usize>,
 }
 
 /// What came of it.
@@ -102,7 +105,18 @@ pub fn of(trace: &Trace, source: &str) -> Schedule {
     Schedule {
         cues: Cue::of(trace),
         source: source.to_owned(),
+        explored: done(&trace.steps),
+        decided: trace
+            .steps
+            .iter()
+            .position(|step| step.mark == Some(Mark::Decided)),
     }
+}
+
+/// Who did what.
+fn done(steps: &[Step]) -> Vec<(usize, String)> {
+    let done = |step: &Step| (step.role, step.what.clone());
+    steps.iter().map(done).collect()
 }
 
 /// The schedule that is asked of `kind` in `play`: the shortest that breaks these very rules; where
@@ -154,6 +168,7 @@ pub fn force(
         held: vec![false; names.len()],
         points: Vec::new(),
         steps: Vec::new(),
+        broken: None,
     };
     let directed = thread::scope(|scope| {
         for (n, role) in roles.iter().enumerate() {
@@ -173,8 +188,10 @@ pub fn force(
         words: verdict.err().unwrap_or_else(|| "no rule broken".into()),
     };
     if broken {
-        // Threads can't be asked what another order would have come to.
-        trace.mark(None);
+        // Threads can't be asked what another order would have come to; the explorer was, where they
+        // did what it wrote.
+        let is_the_same = done(&trace.steps) == schedule.explored;
+        trace.mark(director.broken, schedule.decided.filter(|_| is_the_same));
     }
     Ok(Forced { trace, broken })
 }
@@ -188,6 +205,8 @@ struct Director<'a> {
     /// Race points that a role came to, in order.
     points: Vec<(usize, Point)>,
     steps: Vec<Step>,
+    /// After which a rule was broken, and how.
+    broken: Option<(usize, Broken)>,
 }
 
 impl Director<'_> {
@@ -260,7 +279,9 @@ impl Director<'_> {
             turn::Kind::Number => {}
         }
         self.points.extend(passed.point.map(|point| (role, point)));
-        let was_broken = self.steps.iter().any(|step| step.fatal);
+        if self.broken.is_none() {
+            self.broken = self.world.broken().map(|how| (self.steps.len(), how));
+        }
         self.steps.push(Step {
             role,
             cell,
@@ -270,7 +291,8 @@ impl Director<'_> {
             remarks: passed.remarks,
             // Nobody moves: all stand at gates.
             seen: self.world.life.seen(),
-            fatal: !was_broken && self.world.is_broken(),
+            empties: empties(cell, passed.values),
+            mark: None,
         });
     }
 }
@@ -312,6 +334,10 @@ mod tests {
             let label = format!("{} under {kind}", play.label());
             assert_eq!(steps(&trace), steps(&forced.trace), "{label}");
             assert_eq!(trace.words, forced.trace.words, "{label}");
+            let marks = |trace: &Trace| -> Vec<_> {
+                trace.steps.iter().map(|step| step.mark).collect()
+            };
+            assert_eq!(marks(&trace), marks(&forced.trace), "{label}");
         }
     }
 }

@@ -239,7 +239,7 @@ fn cell_json(cell: &Cell, found: &Exploration, as_expected: bool) -> Value {
                     "remarks": step.remarks,
                     "refs": step.seen.refs,
                     "flags": crate::extent_buffer::flags::Flags(step.seen.flags).to_string(),
-                    "fatal": step.fatal,
+                    "mark": step.mark,
                 })
             })
             .collect();

@@ -49,7 +49,7 @@ pub use setter_and_reuser::SETTER_AND_REUSER;
 pub use setter_dropper_and_reuser::SETTER_DROPPER_AND_REUSER;
 pub use two_droppers_and_reuser::TWO_DROPPERS_AND_REUSER;
 pub use use_after_last_put::USE_AFTER_LAST_PUT;
-pub use world::{Stage, World};
+pub use world::{Broken, Stage, World};
 pub use writeout_and_writer::WRITEOUT_AND_WRITER;
 
 use super::lifetime::Profile;

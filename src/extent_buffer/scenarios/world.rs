@@ -29,6 +29,16 @@ pub enum Stage {
     Index,
 }
 
+/// How a rule was broken before the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The last count of a buffer went while it was under IO. Whoever dropped it sees that with a
+    /// later access.
+    FreedUnderIo,
+    /// By the very access after which it shows.
+    Otherwise,
+}
+
 /// See the module.
 pub struct World {
     /// The buffer; slot 0.
@@ -296,15 +306,14 @@ impl World {
         }
     }
 
-    /// Whether something broke already, for whoever looks for the fatal step.
-    pub fn is_broken(&self) -> bool {
-        let broken = [
-            &self.freed_under_io,
-            &self.underflows,
-            &self.used_freed,
-            &self.half_built,
-        ];
-        broken.iter().any(|tally| tally.get() > 0)
+    /// What broke already, for whoever looks for the step that did it.
+    pub fn broken(&self) -> Option<Broken> {
+        let otherwise = [&self.underflows, &self.used_freed, &self.half_built];
+        if self.freed_under_io.get() > 0 {
+            return Some(Broken::FreedUnderIo);
+        }
+        let is_broken = otherwise.iter().any(|tally| tally.get() > 0);
+        is_broken.then_some(Broken::Otherwise)
     }
 
     /// Names the cells in traces.

@@ -23,7 +23,7 @@ use crate::sync::stepped::turn::{self, Memory, Names};
 use std::time::{Duration, Instant};
 
 pub use search::{Counts, Limits};
-pub use trace::{Step, Trace};
+pub use trace::{MARKS, Mark, Step, Trace};
 
 /// A world that roles can be stepped through.
 pub struct Theatre {

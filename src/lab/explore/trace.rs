@@ -3,9 +3,53 @@
 use super::Theatre;
 use super::search::Failing;
 use crate::extent_buffer::flags::Flags;
+use crate::extent_buffer::scenarios::Broken;
 use crate::sync::race_point::{Point, Seen};
 use crate::sync::stepped::turn::{self, Kind};
+use serde::Serialize;
 use std::fmt::Write;
+
+/// What the marks of a drawn schedule mean.
+pub const MARKS: &str = "One step of a failing schedule is marked. ✗, in tables \"breaks the rule\", is \
+    the one that broke it: where a dirty buffer was freed, the access that took its count to 0. Where \
+    only the end is judged, no step broke anything: ▷, \"decided from here on\", is the first after \
+    which every order of the rest fails, or, where not all orders were seen, the last.";
+
+/// What a step has to do with the broken rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mark {
+    /// It broke the rule.
+    Breaks,
+    /// The end breaks it, and after this step there is no other end.
+    Decided,
+    /// The end breaks it, and this is the last step; what other orders come to isn't known.
+    End,
+}
+
+impl Mark {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Breaks => "breaks the rule",
+            Self::Decided => "decided from here on: no order of the rest holds",
+            Self::End => "the end is judged after this",
+        }
+    }
+
+    /// In a sign.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Breaks => "✗",
+            Self::Decided | Self::End => "▷",
+        }
+    }
+
+    /// As it stands at the end of a line.
+    pub fn margin(mark: Option<Self>) -> String {
+        mark.map_or_else(String::new, |mark| format!("  <-- {}", mark.words()))
+    }
+}
 
 /// A step of a schedule.
 #[derive(Clone, Debug)]
@@ -24,8 +68,10 @@ pub struct Step {
     pub remarks: Vec<&'static str>,
     /// Count and flags of the buffer after it.
     pub seen: Seen,
-    /// Whether this is the step that broke a rule, or after which one must break ([`Trace::mark`]).
-    pub fatal: bool,
+    /// Whether it took the count of a buffer to 0.
+    pub empties: bool,
+    /// What it has to do with the broken rule; of one step only ([`Trace::mark`]).
+    pub mark: Option<Mark>,
 }
 
 /// A schedule and what came of it.
@@ -49,7 +95,7 @@ pub(super) fn play_again(theatre: &Theatre, failing: &Failing) -> Trace {
         turn::advance(&mut memory, seen, true, || (role.run)(world));
     }
     let mut steps: Vec<Step> = Vec::new();
-    let (mut was_broken, mut panic) = (false, None);
+    let (mut broken_at, mut panic) = (None, None);
     let mut next = vec![true; roles.len()];
     for &role in &failing.schedule {
         let turn = turn::advance(&mut memory, &mut seen[role], false, || {
@@ -57,7 +103,10 @@ pub(super) fn play_again(theatre: &Theatre, failing: &Failing) -> Trace {
         });
         panic = panic.or(turn.panic);
         next[role] = turn.next.is_some();
-        let is_broken = turn::directly(&mut memory, || world.is_broken());
+        if broken_at.is_none() {
+            let broken = turn::directly(&mut memory, || world.broken());
+            broken_at = broken.map(|how| (steps.len(), how));
+        }
         let request = turn.done.map(|done| done.request);
         steps.push(Step {
             role,
@@ -69,10 +118,12 @@ pub(super) fn play_again(theatre: &Theatre, failing: &Failing) -> Trace {
                 words(name, done.request.kind, (done.before, done.after))
             }),
             remarks: turn.remarks,
+            empties: turn.done.is_some_and(|done| {
+                empties(theatre.names[done.request.cell as usize], (done.before, done.after))
+            }),
             seen: turn::directly(&mut memory, || world.life.seen()),
-            fatal: is_broken && !was_broken,
+            mark: None,
         });
-        was_broken = is_broken;
     }
     let waiting = next.contains(&true);
     let verdict = turn::directly(&mut memory, || theatre.play.judge(world));
@@ -88,7 +139,7 @@ pub(super) fn play_again(theatre: &Theatre, failing: &Failing) -> Trace {
         words: ended.err().unwrap_or_else(|| "no rule broken".into()),
     };
     if broken {
-        trace.mark(failing.doomed);
+        trace.mark(broken_at, failing.doomed);
     }
     trace
 }
@@ -107,21 +158,35 @@ pub fn words(name: &str, kind: Kind, (before, after): (u64, u64)) -> String {
     }
 }
 
+/// Whether an access of the cell `name` took a count to 0. A word that has flags beside the count has
+/// no name of its own here: by its rules nothing dirty is freed.
+pub fn empties(name: &str, (before, after): (u64, u64)) -> bool {
+    name == "refs" && before > 0 && after == 0
+}
+
 impl Trace {
-    /// Marks where it went wrong, when no step broke a rule by itself and the end did: the first step
-    /// after which no order of the rest holds, where it is known, or else the last.
-    pub fn mark(&mut self, doomed: Option<usize>) {
-        if self.steps.iter().any(|step| step.fatal) {
-            return;
-        }
-        let (marked, words) = match doomed.and_then(|n| self.steps.get_mut(n)) {
-            Some(step) => (Some(step), "no order of the rest holds"),
-            None => (self.steps.last_mut(), "the end is judged after this"),
+    /// Marks where it went wrong: `broken` is the step after which a rule was seen broken, and how.
+    /// When none was and the end is, it is the first step after which no order of the rest holds,
+    /// where that is known, or else the last.
+    pub fn mark(&mut self, broken: Option<(usize, Broken)>, doomed: Option<usize>) {
+        let doomed = doomed.filter(|n| *n < self.steps.len());
+        let (n, mark) = match (broken, doomed) {
+            (Some((n, Broken::FreedUnderIo)), _) => (self.emptied(n).unwrap_or(n), Mark::Breaks),
+            (Some((n, Broken::Otherwise)), _) => (n, Mark::Breaks),
+            (None, Some(n)) => (n, Mark::Decided),
+            (None, None) => (self.steps.len().saturating_sub(1), Mark::End),
         };
-        if let Some(step) = marked {
-            step.fatal = true;
-            step.remarks.push(words);
+        if let Some(step) = self.steps.get_mut(n) {
+            step.mark = Some(mark);
         }
+    }
+
+    /// The access that took a count to 0, for whoever found at step `n` that it mustn't be.
+    fn emptied(&self, n: usize) -> Option<usize> {
+        let upto = self.steps.get(..=n)?;
+        let role = upto[n].role;
+        upto.iter()
+            .rposition(|step| step.role == role && step.empties)
     }
 
     /// As a table: a line a step, the fatal one marked.
@@ -132,11 +197,7 @@ impl Trace {
         let name = width(&|step| who(step).chars().count());
         let mut table = String::new();
         for (n, step) in self.steps.iter().enumerate() {
-            let mark = if step.fatal {
-                "  <-- breaks the rule"
-            } else {
-                ""
-            };
+            let mark = Mark::margin(step.mark);
             // Writing to a string can't fail.
             let _ = writeln!(
                 table,

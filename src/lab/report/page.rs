@@ -9,6 +9,7 @@ use super::mutants;
 use super::shown::{self, Live, Over};
 use crate::lab::cost::Costs;
 use crate::lab::cost::lookups::Shape;
+use crate::lab::explore::{MARKS, Mark};
 use crate::lab::lanes::Lanes;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -52,7 +53,7 @@ pub fn html(report: &Report) -> String {
                 h2 #schedules { "Schedules, step by step" }
                 p {
                     "A lane a thread, time runs down. Refs and flags are the buffer's after the \
-                     step: T tree ref, D dirty, S stale, W writeback, R being read."
+                     step: T tree ref, D dirty, S stale, W writeback, R being read. " (MARKS)
                 }
                 @for lanes in &report.lanes { (one_schedule(lanes)) }
             }
@@ -242,12 +243,18 @@ fn one_schedule(lanes: &Lanes) -> Markup {
                     th { "flags" }
                 } }
                 tbody { @for (n, step) in lanes.steps.iter().enumerate() {
-                    tr.fatal[step.fatal] {
+                    tr.fatal[step.mark.is_some()] {
                         td.number { (n + 1) }
                         @for lane in 0..lanes.names.len() {
                             td.lane {
                                 @if lane == step.lane {
-                                    @if step.fatal { strong { "✗ " (step.what) } } @else { (step.what) }
+                                    @match step.mark {
+                                        Some(mark) => {
+                                            strong { (mark.sign()) " " (step.what) }
+                                            @if mark != Mark::Breaks { br; em { (mark.words()) } }
+                                        }
+                                        None => (step.what),
+                                    }
                                     @for words in &step.remarks { br; em { (words) } }
                                 }
                             }
@@ -257,7 +264,7 @@ fn one_schedule(lanes: &Lanes) -> Markup {
                     }
                 } }
             } }
-            p.answer { @if lanes.broken { "✗ " } @else { "✓ " } (lanes.ending) }
+            p.answer { (lanes.sign()) " " (lanes.ending) }
         }
     }
 }

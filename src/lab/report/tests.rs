@@ -394,7 +394,7 @@ fn a_report_that_was_ended_early_says_so_and_is_not_whole() {
 #[test]
 fn every_loser_is_drawn_with_a_mark() {
     for lanes in FOUND.lanes.iter().filter(|lanes| lanes.broken) {
-        let marked = lanes.steps.iter().filter(|step| step.fatal).count();
+        let marked = lanes.steps.iter().filter(|step| step.mark.is_some()).count();
         assert_eq!(marked, 1, "{}", lanes.title);
     }
 }

@@ -3,6 +3,7 @@
 use super::Report;
 use super::matrix::{Cell, State, Table};
 use super::shown::{self, Over};
+use crate::lab::explore::{MARKS, Mark};
 use std::fmt::Write;
 
 /// The same facts as the page has.
@@ -44,17 +45,14 @@ pub fn text(report: &Report) -> String {
             }
         }
     }
+    let _ = writeln!(out, "\nSCHEDULES, STEP BY STEP\n{MARKS}");
     for lanes in &report.lanes {
         let _ = writeln!(out, "\n{}", lanes.title);
         let width = lanes.names.iter().map(|name| name.chars().count()).max();
         let width = width.unwrap_or(0);
         for (n, step) in lanes.steps.iter().enumerate() {
             let refs = step.refs.map_or(String::new(), |refs| refs.to_string());
-            let mark = if step.fatal {
-                "  <-- breaks the rule"
-            } else {
-                ""
-            };
+            let mark = Mark::margin(step.mark);
             let remarks = step.remarks.join("; ");
             let _ = writeln!(
                 out,
@@ -65,7 +63,7 @@ pub fn text(report: &Report) -> String {
                 step.flags
             );
         }
-        let _ = writeln!(out, "      {}", lanes.ending);
+        let _ = writeln!(out, "    {} {}", lanes.sign(), lanes.ending);
     }
     for live in &report.live {
         let _ = writeln!(out, "\nON LIVE MOUNTS, {}", live.title);
