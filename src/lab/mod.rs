@@ -47,5 +47,16 @@ pub mod tree_plays;
 #[cfg(not(btrfuse_shuttle))]
 pub mod workload;
 
+/// `1 thread`, `2 threads`: a thing has its plural with an s, or an es after another s.
+#[cfg(all(feature = "protocols", not(btrfuse_shuttle)))]
+pub fn counted(count: usize, thing: &str) -> String {
+    let end = match (count, thing.ends_with('s')) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{count} {thing}{end}")
+}
+
 #[cfg(all(test, feature = "race-lab"))]
 mod tests;

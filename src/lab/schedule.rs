@@ -334,9 +334,8 @@ mod tests {
             let label = format!("{} under {kind}", play.label());
             assert_eq!(steps(&trace), steps(&forced.trace), "{label}");
             assert_eq!(trace.words, forced.trace.words, "{label}");
-            let marks = |trace: &Trace| -> Vec<_> {
-                trace.steps.iter().map(|step| step.mark).collect()
-            };
+            let marks =
+                |trace: &Trace| -> Vec<_> { trace.steps.iter().map(|step| step.mark).collect() };
             assert_eq!(marks(&trace), marks(&forced.trace), "{label}");
         }
     }

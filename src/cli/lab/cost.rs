@@ -1,6 +1,6 @@
 //! `btrfuse lab cost`: what each protocol costs a lookup, and a mount.
 
-use super::{CostArgs, kinds, tell};
+use super::{CostArgs, kinds, tell, want_writable};
 use crate::cli::{Failure, stress};
 use crate::extent_buffer::Kind;
 use crate::lab::cost::{Costs, lookups, mounts};
@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Measures, prints, writes.
 pub fn cost(args: &CostArgs) -> Result<(), Failure> {
+    want_writable(args.report.as_deref())?;
     let stop = stress::stop_flag()?;
     let costs = measure(args, &stop)?;
     if !args.json {

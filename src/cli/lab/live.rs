@@ -313,9 +313,12 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
 fn protocols(names: &[String], program: &Path) -> Result<Vec<Subject>, Failure> {
     if !cfg!(feature = "race-lab") {
         return Err(Failure::usage(format!(
-            "this build has only the protocol {}; name builds to compare with --binary \
-             NAME=PATH, or make one that has all: `cargo build --release --features race-lab`",
-            Kind::BUILD
+            "this build has no race lab to compare protocols in{}; name builds to compare with \
+             --binary NAME=PATH, or make one that has it: `cargo build --release --features race-lab`",
+            match cfg!(feature = "protocols") {
+                true => " (it can mount by each, -o protocol=)".to_owned(),
+                false => format!(", and only the protocol {}", Kind::BUILD),
+            }
         )));
     }
     let kinds = match names {

@@ -40,8 +40,8 @@ enum Command {
 /// Force the interleaving of the 2015 report with three threads, and print every step.
 ///
 /// On a real tree; with scenarios, the shortest schedule that breaks each, forced on real threads that
-/// are held before every access. Exits with 0 when the protocol does what is expected of it: unfixed
-/// ends in a BUG_ON report, the others don't.
+/// are held before every access. Exits with 0 when the protocol does what is expected of it (unfixed
+/// ends in a BUG_ON report, the others don't), and with 7 otherwise.
 #[derive(clap::Args, Debug)]
 struct ReplayArgs {
     /// Scenarios by letter or name (`btrfuse lab list`) in place of the report on the tree.
@@ -56,7 +56,8 @@ struct ReplayArgs {
     /// Also write the JSON object to a file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Also draw the steps to a file, as SVG.
+    /// Also draw the steps to a file, as SVG: of one scenario, as it is done today unless its letter has
+    /// the mark (G').
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
@@ -71,7 +72,8 @@ struct ListArgs {
 
 /// Run every interleaving of a scenario, count them, and show the shortest failing one.
 ///
-/// Exits with 0 when every protocol does what is expected of it.
+/// Exits with 0 when every protocol does what is expected of it, and with 7 otherwise, or where a search
+/// gave up.
 #[derive(clap::Args, Debug)]
 struct ExploreArgs {
     /// Scenarios by letter or name (`btrfuse lab list`); all if absent.
@@ -105,7 +107,7 @@ struct ExploreArgs {
 
 /// Run scenarios on real threads, round after round, and count the rounds that break a rule.
 ///
-/// Exits with 0 when nobody lost who must win.
+/// Exits with 0 when nobody lost who must win, and with 7 otherwise.
 #[derive(clap::Args, Debug)]
 struct RaceArgs {
     /// Scenarios by letter or name (`btrfuse lab list`); all if absent.
@@ -327,10 +329,14 @@ fn tell(
 
 /// Refuses a file to be written at the end whose folder isn't there.
 fn want_folder_of(file: &std::path::Path) -> Result<(), Failure> {
-    let folder = file
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    want_folder(folder.unwrap_or(std::path::Path::new(".")))
+    want_folder(folder_of(file))
+}
+
+fn folder_of(file: &std::path::Path) -> &std::path::Path {
+    let folder = file.parent();
+    folder
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(std::path::Path::new("."))
 }
 
 fn want_folder(folder: &std::path::Path) -> Result<(), Failure> {
@@ -341,6 +347,24 @@ fn want_folder(folder: &std::path::Path) -> Result<(), Failure> {
             folder.display()
         ))),
     }
+}
+
+/// Refuses a file that can't be written, before the work whose outcome it is for.
+#[cfg(feature = "protocols")]
+fn want_writable(file: Option<&std::path::Path>) -> Result<(), Failure> {
+    use rustix::fs::Access;
+    let Some(file) = file else {
+        return Ok(());
+    };
+    want_folder_of(file)?;
+    let refused = |why: &dyn std::fmt::Display| {
+        Failure::failed(format!("{} can't be written: {why}", file.display()))
+    };
+    if file.is_dir() {
+        return Err(refused(&"it is a directory"));
+    }
+    let asked = if file.exists() { file } else { folder_of(file) };
+    rustix::fs::access(asked, Access::WRITE_OK).map_err(|why| refused(&why))
 }
 
 fn write(path: &std::path::Path, text: &str) -> Result<(), Failure> {

@@ -1,11 +1,13 @@
 //! `btrfuse lab replay`: the reported interleaving, forced on the real tree.
 
-use super::{tell, write};
+use super::{tell, want_writable, write};
 use crate::cli::print::say;
 use crate::cli::{Exit, Failure};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::flags::Flags;
 use crate::extent_buffer::lifetime::Profile;
+use crate::extent_buffer::scenarios::Play;
+use crate::lab::explore::MARKS;
 use crate::lab::lanes::Lanes;
 use crate::lab::schedule;
 
@@ -15,6 +17,8 @@ pub fn replay(args: super::ReplayArgs) -> Result<(), Failure> {
         None => Kind::BUILD,
         Some(name) => name.parse().map_err(Failure::usage)?,
     };
+    want_writable(args.report.as_deref())?;
+    want_writable(args.svg.as_deref())?;
     if !args.scenarios.is_empty() {
         return schedules(&args, protocol);
     }
@@ -44,7 +48,7 @@ pub fn replay(args: super::ReplayArgs) -> Result<(), Failure> {
     }
     outcome
         .judge()
-        .map_err(|words| Failure::new(Exit::Bug, words))
+        .map_err(|words| Failure::new(Exit::Wrong, words))
 }
 
 fn json(outcome: &crate::lab::replay::Outcome) -> serde_json::Value {
@@ -73,17 +77,44 @@ fn json(outcome: &crate::lab::replay::Outcome) -> serde_json::Value {
     })
 }
 
+/// Whose schedule is the picture, by its label: of a scenario both ways, the one with today's practice.
+fn one_to_draw(plays: &[Play], kind: Kind) -> Result<String, Failure> {
+    let play = match plays {
+        [one] => one,
+        [today, was] if was.as_it_was && was.scenario.letter == today.scenario.letter => today,
+        _ => return Err(Failure::usage("--svg draws one scenario; name just one")),
+    };
+    let label = play.label();
+    match play.not_applicable(kind) {
+        None => Ok(label),
+        Some(why) => Err(Failure::usage(format!(
+            "there is nothing to draw: {label} says nothing about {kind}: {why}"
+        ))),
+    }
+}
+
 /// Forces the written schedules of scenarios.
 fn schedules(args: &super::ReplayArgs, kind: Kind) -> Result<(), Failure> {
-    let (mut results, mut wrong, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
-    for play in super::plays(&args.scenarios)? {
+    let (mut results, mut wrong, mut picture) = (Vec::new(), Vec::new(), None);
+    let plays = super::plays(&args.scenarios)?;
+    let drawn = match args.svg {
+        Some(_) => Some(one_to_draw(&plays, kind)?),
+        None => None,
+    };
+    if !args.json {
+        say!("{MARKS}\n");
+    }
+    for play in plays {
         let label = play.label();
-        let out = play.scenario.not_applicable.iter();
-        if let Some((_, why)) = out.clone().find(|(other, _)| *other == kind) {
+        if let Some(why) = play.not_applicable(kind) {
             if !args.json {
                 say!("{label} says nothing about {kind}: {why}.\n");
             }
-            results.push(serde_json::json!({ "label": label, "not_applicable": why }));
+            results.push(serde_json::json!({
+                "label": label,
+                "protocol": kind.name(),
+                "not_applicable": why,
+            }));
             continue;
         }
         let bug = |why: String| Failure::new(Exit::Bug, format!("{label} under {kind}: {why}"));
@@ -111,28 +142,28 @@ fn schedules(args: &super::ReplayArgs, kind: Kind) -> Result<(), Failure> {
             }
             say!("{kind}: {verdict}\n");
         }
-        let drawn = Lanes::of_forced(title, &forced);
+        let lanes = Lanes::of_forced(title, &forced);
         results.push(serde_json::json!({
             "label": label,
             "protocol": kind.name(),
             "schedule_of": written.source,
             "broken": forced.broken,
             "as_expected": as_expected,
-            "lanes": drawn,
+            "lanes": lanes,
         }));
-        lanes.push(drawn);
+        if drawn.as_deref() == Some(label.as_str()) {
+            picture = Some(lanes);
+        }
     }
     let json = serde_json::json!({ "engine": "replay", "results": results });
     tell(args.json, args.report.as_deref(), &json)?;
-    match (&args.svg, lanes.as_slice()) {
-        (None, _) => {}
-        (Some(path), [one]) => write(path, &crate::lab::drawing::svg(one))?,
-        (Some(_), _) => return Err(Failure::usage("--svg draws one scenario; name just one")),
+    if let (Some(path), Some(lanes)) = (&args.svg, picture) {
+        write(path, &crate::lab::drawing::svg(&lanes))?;
     }
     match wrong.as_slice() {
         [] => Ok(()),
         wrong => Err(Failure::new(
-            Exit::Bug,
+            Exit::Wrong,
             format!("not the expected verdict: {}", wrong.join(", ")),
         )),
     }
@@ -162,5 +193,40 @@ mod tests {
         assert_eq!(own["as_expected"], true);
         assert_eq!(report(Some("unfixed")).unwrap()["protocol"], "unfixed");
         assert_eq!(report(Some("fixed-up")).unwrap_err().exit, Exit::Usage);
+    }
+
+    /// Draws with `--svg`; the picture, or how it ended.
+    fn drawn(scenarios: &[&str], protocol: &str) -> Result<String, Failure> {
+        let place = tempfile::tempdir().unwrap();
+        let svg = place.path().join("drawn.svg");
+        replay(super::super::ReplayArgs {
+            scenarios: scenarios.iter().map(|name| (*name).to_owned()).collect(),
+            protocol: Some(protocol.to_owned()),
+            json: true,
+            report: None,
+            svg: Some(svg.clone()),
+        })?;
+        Ok(std::fs::read_to_string(svg).unwrap())
+    }
+
+    #[test]
+    fn a_letter_draws_what_is_done_today_and_its_mark_what_was() {
+        assert!(drawn(&["G"], "owned").unwrap().contains(">G: "));
+        assert!(drawn(&["G'"], "owned").unwrap().contains(">G': "));
+        for (scenarios, words) in [
+            (["A", "C"].as_slice(), "just one"),
+            (&["G", "G'"], "just one"),
+        ] {
+            let failure = drawn(scenarios, "owned").unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.sentence.contains(words), "{}", failure.sentence);
+        }
+        let failure = drawn(&["F"], "count-under-lock").unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        let sentence = failure.sentence;
+        assert!(
+            sentence.contains("F says nothing about count-under-lock: "),
+            "{sentence}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! `btrfuse lab report`: every engine, on one page.
 
-use super::{ReportArgs, want_folder, write};
+use super::{ReportArgs, want_folder, want_writable, write};
 use crate::cli::print::say;
 use crate::cli::{Exit, Failure, stress};
 use crate::extent_buffer::Kind;
@@ -28,9 +28,8 @@ const WIDENED_US: u32 = 2000;
 pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     let began = Instant::now();
     // Minutes of work mustn't end at a folder that isn't there.
-    for file in [Some(&args.html), args.json.as_ref()].into_iter().flatten() {
-        super::want_folder_of(file)?;
-    }
+    want_writable(Some(&args.html))?;
+    want_writable(args.json.as_deref())?;
     want_folder(&args.dir)?;
     let stop = stress::stop_flag()?;
     let bar = ProgressBar::new_spinner();

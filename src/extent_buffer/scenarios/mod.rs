@@ -204,9 +204,15 @@ impl Play {
 
     /// The protocols that it says something about.
     pub fn kinds(&self) -> impl Iterator<Item = Kind> + use<> {
-        let out = self.scenario.not_applicable;
-        let is_out = move |kind| out.iter().any(|(other, _)| *other == kind);
-        Kind::ALL.iter().copied().filter(move |kind| !is_out(*kind))
+        let play = *self;
+        let is_in = move |kind: &Kind| play.not_applicable(*kind).is_none();
+        Kind::ALL.iter().copied().filter(is_in)
+    }
+
+    /// Why it says nothing about `kind`, if it doesn't.
+    pub fn not_applicable(&self, kind: Kind) -> Option<&'static str> {
+        let mut out = self.scenario.not_applicable.iter();
+        out.find(|(other, _)| *other == kind).map(|(_, why)| *why)
     }
 
     /// Whether `kind` has a schedule under `profile` that breaks a rule.

@@ -23,7 +23,7 @@ const BATCH: u64 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
-    /// Nobody: each has a leaf of its own.
+    /// Hardly anybody: each has a leaf of its own, as long as there are leaves.
     Apart,
     /// Each other: all look up one leaf, as all searches do at the top of a tree.
     Together,
@@ -36,7 +36,7 @@ impl Shape {
     /// In words.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Apart => "each thread a leaf of its own",
+            Self::Apart => "threads spread over the leaves",
             Self::Together => "all threads one leaf",
         }
     }
@@ -72,6 +72,13 @@ pub struct Row {
     pub times_owned: f64,
     /// The smallest and the largest of these shares.
     pub spread: (f64, f64),
+}
+
+impl Row {
+    /// The spread, as people read it.
+    pub fn between(&self) -> String {
+        format!("({:.2} to {:.2})", self.spread.0, self.spread.1)
+    }
 }
 
 /// All of it.

@@ -6,6 +6,7 @@
 pub mod lookups;
 pub mod mounts;
 
+use super::counted;
 use serde::{Deserialize, Serialize};
 
 /// All that was measured.
@@ -21,10 +22,27 @@ pub struct Costs {
 }
 
 impl Costs {
+    /// How they were measured.
+    pub fn manner(&self) -> String {
+        let build = match self.lookups.in_lab_build {
+            true => {
+                "Measured in a lab build: its points and events are in every number; a build with \
+                 --features protocols has none."
+            }
+            false => "Measured in a build without points and events.",
+        };
+        format!(
+            "Ratios to owned, measured in turns within {} of one run; the median round's, and in \
+             brackets the smallest and the largest. {build}",
+            counted(self.lookups.rounds, "round")
+        )
+    }
+
     /// For a terminal.
     pub fn text(&self) -> String {
         use std::fmt::Write;
-        let mut out = String::new();
+        let mut out = self.manner();
+        out.push('\n');
         // Writing to a string can't fail, here and below.
         for shape in lookups::Shape::ALL {
             let _ = writeln!(out, "lookup and release, {}:", shape.words());
@@ -32,21 +50,14 @@ impl Costs {
             for row in of {
                 let _ = writeln!(
                     out,
-                    "  {} threads  {:<17} {:>7.1} ns  {:>5.2} x owned  ({:.2} to {:.2})",
-                    row.threads,
+                    "  {:<10}  {:<17} {:>7.1} ns  {:>5.2} x owned  {}",
+                    counted(row.threads, "thread"),
                     row.protocol,
                     row.nanoseconds,
                     row.times_owned,
-                    row.spread.0,
-                    row.spread.1
+                    row.between()
                 );
             }
-        }
-        if self.lookups.in_lab_build {
-            out.push_str(
-                "(in a lab build, whose points and events every lookup passes; a build with \
-                 --features protocols has none)\n",
-            );
         }
         if self.interrupted {
             out.push_str("(ended early: not all of it was measured)\n");
@@ -60,10 +71,58 @@ impl Costs {
                 .map_or("-".into(), |ratio| format!("{ratio:.2}"));
             let _ = writeln!(
                 out,
-                "  {} processes  {:<17} {:>8.0}/s  {ratio:>5} of owned's",
-                row.processes, row.protocol, row.per_second
+                "  {:<13}  {:<17} {:>8.0}/s  {ratio:>5} of owned's",
+                counted(row.processes as usize, "process"),
+                row.protocol,
+                row.per_second
             );
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural_and_the_spread_and_the_rounds_are_told() {
+        let row = |threads| lookups::Row {
+            protocol: "unfixed".into(),
+            shape: lookups::Shape::Apart,
+            threads,
+            per_second: 1e7,
+            nanoseconds: 100.0,
+            times_owned: 1.5,
+            spread: (1.25, 2.0),
+        };
+        let mounts = [1, 2].map(|processes| mounts::Row {
+            protocol: "owned".into(),
+            processes,
+            per_second: 10.0,
+            of_owned: Some(1.0),
+            runs: 1,
+        });
+        let costs = Costs {
+            lookups: lookups::Lookups {
+                in_lab_build: true,
+                rounds: 9,
+                rows: vec![row(1), row(2)],
+            },
+            mounts: mounts.to_vec(),
+            ..Costs::default()
+        };
+        let text = costs.text();
+        for words in [
+            "  1 thread ",
+            "  2 threads ",
+            "  1 process ",
+            "  2 processes ",
+            "within 9 rounds",
+            "(1.25 to 2.00)",
+            "in a lab build",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
     }
 }

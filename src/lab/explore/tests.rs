@@ -132,7 +132,11 @@ fn the_shortest_failure_is_told_step_by_step() {
     let table = trace.table();
     println!("{table}{}", trace.words);
     assert!(trace.words.starts_with("freed under IO"));
-    let marked: Vec<_> = trace.steps.iter().filter(|step| step.mark.is_some()).collect();
+    let marked: Vec<_> = trace
+        .steps
+        .iter()
+        .filter(|step| step.mark.is_some())
+        .collect();
     assert_eq!(marked.len(), 1, "{table}");
     assert_eq!(marked[0].mark, Some(Mark::Breaks));
     assert_eq!(trace.roles[marked[0].role], "reuser");
@@ -223,13 +227,21 @@ fn every_failing_schedule_has_one_step_marked() {
             let Some(trace) = explored(play, kind).failure else {
                 continue;
             };
-            let marked: Vec<_> = trace.steps.iter().filter(|step| step.mark.is_some()).collect();
+            let marked: Vec<_> = trace
+                .steps
+                .iter()
+                .filter(|step| step.mark.is_some())
+                .collect();
             let label = play.label();
             assert_eq!(marked.len(), 1, "{label} under {kind}:\n{}", trace.table());
             judged_at_the_end += usize::from(marked[0].mark == Some(Mark::Decided));
             // Who finds a freed buffer dirty comes later than who freed it.
             if trace.words.starts_with("freed under IO") {
-                assert!(marked[0].empties, "{label} under {kind}:\n{}", trace.table());
+                assert!(
+                    marked[0].empties,
+                    "{label} under {kind}:\n{}",
+                    trace.table()
+                );
                 assert_eq!(marked[0].mark, Some(Mark::Breaks), "{label} under {kind}");
             }
         }

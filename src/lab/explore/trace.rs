@@ -119,7 +119,10 @@ pub(super) fn play_again(theatre: &Theatre, failing: &Failing) -> Trace {
             }),
             remarks: turn.remarks,
             empties: turn.done.is_some_and(|done| {
-                empties(theatre.names[done.request.cell as usize], (done.before, done.after))
+                empties(
+                    theatre.names[done.request.cell as usize],
+                    (done.before, done.after),
+                )
             }),
             seen: turn::directly(&mut memory, || world.life.seen()),
             mark: None,

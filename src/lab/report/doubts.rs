@@ -284,14 +284,14 @@ fn unseen(evidence: &Evidence) -> Doubt {
         ),
     };
     let there = match weak {
-        None => "Weaker memory models weren't run.",
-        Some(weak) if weak.is_empty() => "Weaker memory models change nothing.",
+        None => "Weaker memory models weren't run",
+        Some(weak) if weak.is_empty() => "Weaker memory models change nothing",
         Some(_) => {
             "Where an atomic write is no full barrier, finder and freer can miss each other, and \
-             more is lost."
+             more is lost"
         }
     };
-    doubt.answer = format!("{here} {there} {late}");
+    doubt.answer = format!("{here} {there}{late}.");
     doubt
 }
 
@@ -335,10 +335,10 @@ fn late_stale(evidence: &Evidence, doubt: &mut Doubt) -> &'static str {
         registry.collect::<Vec<_>>().join("; "),
     );
     if modelled.iter().any(|cell| cell.verdict == "loses") {
-        "A STALE that lands on a block that lives again (I) is one of those."
+        ", as by a STALE that lands on a block that lives again (I)"
     } else if modelled.is_empty() {
-        "Whether STALE lands on a block that lives again (I) is for those to say."
+        ", and it is for them to say whether STALE lands on a block that lives again (I)"
     } else {
-        "STALE after the range is free (I) loses nowhere."
+        ", but STALE after the range is free (I) loses nowhere"
     }
 }

@@ -376,12 +376,15 @@ impl Evidence {
         if self.interrupted {
             made.push(words("ended early", "what was left isn't in it".into()));
         }
-        if let Some(rounds) = self.raced.first().map(|cell| cell.found.run) {
+        // A winner has one try.
+        if let Some(rounds) = self.raced.iter().map(|cell| cell.found.run).min() {
             let points: Vec<_> = WINDOWS.iter().map(|point| point.name()).collect();
             let value = format!(
-                "{} rounds a cell, {WINDOW_US} µs at {}",
+                "{} rounds a cell, as often again up to {TRIES} times while a loser holds; \
+                 {WINDOW_US} µs at {}; of mutants at {}",
                 grouped(rounds),
-                points.join(", ")
+                points.join(", "),
+                Point::BeforeDirty
             );
             made.push(words("races on threads", value));
         }

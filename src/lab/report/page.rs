@@ -113,7 +113,11 @@ fn mutants(rows: &[mutants::Row]) -> Markup {
     html! {
         section {
             h3 { "planted mutants" }
-            p { "Rules with one thing wrong. An engine that lets one pass has checked nothing." }
+            p {
+                "Rules with one thing wrong. An engine that lets one pass has checked nothing. One \
+                 more, removal from the index by address, is a practice and not a rule: the tables \
+                 have it as G', with the other practices that were wrong."
+            }
             @for row in rows {
                 h4 { (row.mutant) " (must lose " (row.label) ")" }
                 table.facts {
@@ -209,18 +213,24 @@ fn on_mounts(live: &Live) -> Markup {
 fn cost(costs: &Costs) -> Markup {
     let lookups = &costs.lookups;
     html! {
-        p {
-            "Ratios to owned, measured in turns within " (lookups.rounds) " rounds of one run; the \
-             median round's. "
-            @if lookups.in_lab_build {
-                "Measured in a lab build: its points and events are in every number."
-            } @else {
-                "Measured in a build without points and events."
-            }
-        }
+        p { (costs.manner()) }
         @for shape in Shape::ALL {
             h3 { "A lookup and its release, " (shape.words()) }
             div.wide { figure { (PreEscaped(charts::lookups(&lookups.rows, shape))) } }
+            div.wide { table.matrix {
+                thead { tr {
+                    @for name in ["threads", "protocol", "ns", "x owned", "smallest to largest"] {
+                        th scope="col" { (name) }
+                    }
+                } }
+                tbody { @for row in lookups.rows.iter().filter(|row| row.shape == shape) { tr {
+                    th scope="row" { (row.threads) }
+                    td { (row.protocol) }
+                    td { (format!("{:.1}", row.nanoseconds)) }
+                    td { (format!("{:.2}", row.times_owned)) }
+                    td { (row.between()) }
+                } } }
+            } }
         }
         h3 { "Whole mounts" }
         @if costs.mounts.is_empty() {

@@ -8,6 +8,7 @@ use super::{Report, page, text};
 use crate::extent_buffer::Kind;
 use crate::extent_buffer::scenarios::Play;
 use crate::extent_buffer::scenarios::native::Rounds;
+use crate::lab::explore::{MARKS, Mark};
 use crate::lab::live::report::Row;
 use crate::lab::machine_code::Section;
 use crate::sync::LazyLock;
@@ -392,9 +393,38 @@ fn a_report_that_was_ended_early_says_so_and_is_not_whole() {
 }
 
 #[test]
+fn marks_and_the_spread_of_costs_are_told_in_each_form() {
+    let costs = r#"{ "lookups": { "in_lab_build": true, "rounds": 7, "rows": [
+        { "protocol": "unfixed", "shape": "apart", "threads": 1, "per_second": 1.0,
+          "nanoseconds": 2.0, "times_owned": 3.0, "spread": [1.25, 4.5] } ] }, "mounts": [] }"#;
+    let evidence = Evidence {
+        costs: Some(serde_json::from_str(costs).unwrap()),
+        ..Evidence::default()
+    };
+    let report = Report::new(&evidence);
+    for form in [
+        page::html(&report).replace("&quot;", "\""),
+        text::text(&report),
+    ] {
+        for words in ["(1.25 to 4.50)", "within 7 rounds", MARKS, "as G'"] {
+            assert!(form.contains(words), "{words}:\n{form}");
+        }
+    }
+    let decided = Mark::Decided.words();
+    assert!(page::html(&FOUND).contains(decided) && text::text(&FOUND).contains(decided));
+    for doubt in &FOUND.doubts {
+        assert!(doubt.answer.matches(". ").count() < 2, "{}", doubt.answer);
+    }
+}
+
+#[test]
 fn every_loser_is_drawn_with_a_mark() {
     for lanes in FOUND.lanes.iter().filter(|lanes| lanes.broken) {
-        let marked = lanes.steps.iter().filter(|step| step.mark.is_some()).count();
+        let marked = lanes
+            .steps
+            .iter()
+            .filter(|step| step.mark.is_some())
+            .count();
         assert_eq!(marked, 1, "{}", lanes.title);
     }
 }

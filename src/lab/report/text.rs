@@ -21,10 +21,20 @@ pub fn text(report: &Report) -> String {
         }
         let _ = writeln!(out, "   => {}", doubt.answer);
     }
+    out.push_str(
+        "\nWHO HOLDS, BY ENGINE AND SCENARIO\n\
+         ✓ holds, ✗ breaks a rule, n/a: the engine can say nothing here, with the reason below the \
+         table. A cell with ! isn't the verdict that the registry expects.\n",
+    );
     for table in &report.tables {
         verdicts(report, table, &mut out);
     }
-    out.push_str("\nPLANTED MUTANTS\n");
+    out.push_str(
+        "\nPLANTED MUTANTS\n\
+         Rules with one thing wrong. An engine that lets one pass has checked nothing. One more, \
+         removal from the index by address, is a practice and not a rule: the tables have it as G', \
+         with the other practices that were wrong.\n",
+    );
     for row in &report.mutants {
         let _ = writeln!(out, "\n  {} (must lose {})", row.mutant, row.label);
         for cell in &row.cells {
