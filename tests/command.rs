@@ -169,6 +169,7 @@ as() { setpriv --reuid nobody --regid nogroup --clear-groups env HOME=/ "$@"; }
 stress() { as "$PLACE/bin/btrfuse" stress "$@"; }
 code 0 as "$PLACE/bin/btrfuse" mkfs --size 1G user/image
 code 0 as "$PLACE/bin/btrfuse" mount --log user/log user/image m
+code 1 stress m --ops 0
 code 0 stress m --procs 3 --ops 1500 --seed 1 --log user/steps
 says "this user may not: chown, mknod of devices, setfattr of trusted.*, modes"
 says "every answer was right"

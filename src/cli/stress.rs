@@ -36,7 +36,7 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(1..=256))]
     procs: u64,
     /// End after N operations of each process (2000, unless --time is given).
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     ops: Option<u64>,
     /// End after this time: 90, 15m, 2h.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]

@@ -169,9 +169,13 @@ impl Options {
         let has_it =
             cfg!(feature = "race-lab") || cfg!(feature = "protocols") && name == "protocol";
         if !has_it {
+            let features = match name {
+                "protocol" => "`--features protocols` (or race-lab)",
+                _ => "`--features race-lab`",
+            };
             return Err(Failure::usage(format!(
-                "-o {name}={value}: only a build with `--features race-lab` can choose that at \
-                 run time; this one mounts with protocol `{}`",
+                "-o {name}={value}: only a build with {features} can choose that at run time; this \
+                 one mounts with protocol `{}`",
                 super::version::PROTOCOL
             )));
         }

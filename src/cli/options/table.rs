@@ -56,12 +56,13 @@ pub const OWN: [(&str, &str); 16] = [
         "kept by the kernel, as everywhere; suid, dev, exec, symfollow and async undo them",
     ),
     (
-        "protocol=P, delay=POINT:MICROSECONDS",
-        "lifetime rules and delay points, in builds with race-lab",
+        "protocol=P",
+        "lifetime rules, in builds with protocols or race-lab",
     ),
     (
-        "ahead=freed, reclaim=always",
-        "readers ahead follow pointers to freed blocks, nothing idle is kept, in builds with race-lab",
+        "delay=POINT:MICROSECONDS, ahead=freed, reclaim=always",
+        "delay points, readers ahead that follow pointers to freed blocks, nothing idle is kept, in \
+         builds with race-lab",
     ),
 ];
 

@@ -163,6 +163,12 @@ fn lab_options_name_the_build_that_has_them() {
     ] {
         let sentence = one(option).unwrap_err().sentence;
         assert!(sentence.contains("race-lab"), "{sentence}");
+        let is_protocol = option.starts_with("protocol");
+        assert_eq!(
+            sentence.contains("--features protocols"),
+            is_protocol,
+            "{sentence}"
+        );
     }
 }
 
