@@ -27,6 +27,7 @@ mod model {
     use btrfuse::extent_buffer::scenarios::mutants::MUTANTS;
     use serde_json::{Value, json};
     use std::error::Error;
+    use std::fs::OpenOptions;
     use std::time::Instant;
 
     pub fn main() -> Result<(), Box<dyn Error>> {
@@ -41,6 +42,10 @@ mod model {
                 }
                 _ => return Err(format!("{arg}: no letter of a scenario, and no option").into()),
             }
+        }
+        if let Some(path) = &report {
+            // An hour's work mustn't end at a file that can't be written.
+            OpenOptions::new().create(true).append(true).open(path)?;
         }
         let is_meant =
             |play: &Play| letters.is_empty() || letters.contains(&play.scenario.letter.to_string());
