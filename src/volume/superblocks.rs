@@ -6,7 +6,7 @@
 //! takes over, openly: it is logged as an error, and the next commit heals the first.
 //!
 //! Never rolls back: a copy that is older than another valid one of the same filesystem is
-//! never chosen.
+//! never chosen, also where the newer one lies in another's place, which takes a device that lies.
 
 use super::chunk_map::{ChunkMap, ChunkMapping};
 use super::device::BlockDevice;
@@ -16,8 +16,29 @@ use crate::ondisk::superblock::{SUPER_INFO_SIZE, SUPER_MIRRORS, Superblock};
 use crate::units::{Logical, Physical};
 use crate::{Error, Result};
 
-/// The copy at `offset`, if it is there and valid.
-fn read_copy(device: &dyn BlockDevice, offset: u64) -> Result<Box<Superblock>> {
+/// A valid copy, and where it was found.
+struct Found {
+    at: u64,
+    superblock: Box<Superblock>,
+}
+
+impl Found {
+    /// A write that went astray leaves a copy where another one belongs.
+    fn is_at_home(&self) -> bool {
+        self.superblock.bytenr.get() == self.at
+    }
+
+    /// What orders copies in time. A log is written under the generation of the last commit, which had
+    /// none.
+    fn age(&self) -> (u64, bool) {
+        let superblock = &self.superblock;
+        let has_log = superblock.log_root.get() != 0;
+        (superblock.generation.get(), has_log)
+    }
+}
+
+/// The copy at `offset`, if there is a valid one, be it that one or another.
+fn read_copy(device: &dyn BlockDevice, offset: u64) -> Result<Found> {
     let mut bytes = vec![0; SUPER_INFO_SIZE];
     device.read_at(offset, &mut bytes).map_err(|error| {
         Error::device(
@@ -25,7 +46,10 @@ fn read_copy(device: &dyn BlockDevice, offset: u64) -> Result<Box<Superblock>> {
             error,
         )
     })?;
-    Superblock::parse_at(&bytes, offset)
+    Ok(Found {
+        at: offset,
+        superblock: Superblock::parse(&bytes)?,
+    })
 }
 
 /// Offsets of the copies that a device of `size` bytes has.
@@ -46,15 +70,28 @@ pub(super) fn choose(device: &dyn BlockDevice) -> Result<(Box<Superblock>, bool)
     let differ = offsets_within(size).any(|offset| {
         read_copy(device, offset).map_or(true, |copy| {
             let says = |it: &Superblock| (it.fsid, it.generation, it.log_root);
-            says(&copy) != says(&superblock)
+            !copy.is_at_home() || says(&copy.superblock) != says(&superblock)
         })
     });
     Ok((superblock, differ))
 }
 
 fn newest(device: &dyn BlockDevice) -> Result<Box<Superblock>> {
-    let mut copies = offsets_within(device.size_bytes()).map(|offset| read_copy(device, offset));
-    let primary = copies.next().unwrap_or_else(|| {
+    let mut strays = Vec::new();
+    let mut at_home = |offset| -> Result<Found> {
+        let copy = read_copy(device, offset)?;
+        if copy.is_at_home() {
+            return Ok(copy);
+        }
+        let error = Error::corrupt(format!(
+            "superblock: found at {offset}, but says it belongs at {}",
+            copy.superblock.bytenr
+        ));
+        strays.push(copy);
+        Err(error)
+    };
+    let mut offsets = offsets_within(device.size_bytes());
+    let primary = offsets.next().map(&mut at_home).unwrap_or_else(|| {
         Err(Error::corrupt(format!(
             "{} has only {} bytes: no btrfs filesystem fits",
             device.name(),
@@ -63,36 +100,63 @@ fn newest(device: &dyn BlockDevice) -> Result<Box<Superblock>> {
     });
     // A mirror may be left over from a filesystem that was here before: only the first copy's
     // filesystem counts while it is valid.
-    let family = primary.as_ref().ok().map(|superblock| superblock.fsid);
-    let best_mirror = copies
-        .filter_map(Result::ok)
-        .filter(|mirror| family.is_none_or(|fsid| fsid == mirror.fsid))
-        .max_by_key(|mirror| mirror.generation.get());
-    match (primary, best_mirror) {
-        (Ok(primary), Some(mirror)) if mirror.generation.get() > primary.generation.get() => {
+    let family = primary.as_ref().ok().map(|copy| copy.superblock.fsid);
+    let mirrors: Vec<Found> = offsets
+        .filter_map(|offset| at_home(offset).ok())
+        .filter(|mirror| family.is_none_or(|fsid| fsid == mirror.superblock.fsid))
+        .collect();
+    // Of equals the first.
+    let best_mirror = mirrors.into_iter().rev().max_by_key(Found::age);
+    let best = match (primary, best_mirror) {
+        (Ok(primary), Some(mirror)) if mirror.age() > primary.age() => {
             log::error!(
-                "{}: the first superblock is of generation {}, the copy at {} of generation {}: \
-                 the last commit didn't reach the first one; going on with the newer copy",
+                "{}: the first superblock is of generation {}, the copy at {} of generation {}{}: \
+                 what was written last didn't reach the first one; going on with the newer copy",
                 device.name(),
-                primary.generation.get(),
-                mirror.bytenr.get(),
-                mirror.generation.get()
+                primary.superblock.generation.get(),
+                mirror.at,
+                mirror.superblock.generation.get(),
+                if mirror.age().1 { " with a log" } else { "" }
             );
-            Ok(mirror)
+            mirror
         }
-        (Ok(primary), _) => Ok(primary),
+        (Ok(primary), _) => primary,
         (Err(error), Some(mirror)) => {
             log::error!(
                 "{}: the first superblock is bad ({error}): going on with the copy at {} of \
                  generation {}; the next commit heals the first one",
                 device.name(),
-                mirror.bytenr.get(),
-                mirror.generation.get()
+                mirror.at,
+                mirror.superblock.generation.get()
             );
-            Ok(mirror)
+            mirror
         }
-        (Err(error), None) => Err(error),
-    }
+        (Err(error), None) => return Err(error),
+    };
+    Ok(newest_stray(device, strays, best).superblock)
+}
+
+/// A device may say that it wrote a copy, and have put it over another one. What is in its own place is
+/// from before that, and so it is of equals the newest: later writes would have gone over it, too.
+fn newest_stray(device: &dyn BlockDevice, strays: Vec<Found>, best: Found) -> Found {
+    let is_ours = |copy: &Found| {
+        SUPER_MIRRORS.contains(&copy.superblock.bytenr.get())
+            && copy.superblock.fsid == best.superblock.fsid
+            && copy.age() >= best.age()
+    };
+    let newest = strays.into_iter().filter(is_ours).max_by_key(Found::age);
+    let Some(stray) = newest else {
+        return best;
+    };
+    log::error!(
+        "{}: the superblock copy of generation {} that belongs at {} lies at {}, and no other is \
+         newer: the device wrote it to the wrong place; going on with it",
+        device.name(),
+        stray.superblock.generation.get(),
+        stray.superblock.bytenr.get(),
+        stray.at
+    );
+    stray
 }
 
 /// Fills `chunks` from the superblock's own array.

@@ -100,6 +100,47 @@ fn the_newest_valid_superblock_is_chosen_and_never_an_older_one() {
     }
 }
 
+/// A log is written under its commit's generation, so the first copy without it looked as good as the
+/// second one with it, and an fsync that had been answered was gone.
+#[test]
+fn a_log_that_only_the_mirror_names_is_younger_than_a_commit_without() {
+    for (logs, expected) in [([0, 7], 7), ([7, 0], 7), ([7, 9], 7)] {
+        let device = device(5);
+        for (mirror, log) in logs.into_iter().enumerate() {
+            let mut copy = superblock(5);
+            copy.log_root = (log << 20).into();
+            write_copy(&*device, &copy, mirror);
+        }
+        let chosen = open(&device, true).unwrap().1;
+        assert_eq!(chosen.log_root.get(), expected << 20, "{logs:?}");
+    }
+}
+
+/// The device said that it wrote the second copy, and wrote it over the first. What was left in the second
+/// place was the commit before, which was shown as if nothing had been acknowledged since.
+#[test]
+fn a_copy_in_anothers_place_is_still_the_newest() {
+    let astray = |generation: u64, fsid: u8| {
+        let device = device(5);
+        let mut copy = superblock(generation);
+        copy.bytes_used = (2 << 20).into();
+        copy.fsid = [fsid; 16];
+        copy.bytenr = SUPER_MIRRORS[1].into();
+        copy.seal().unwrap();
+        device.write_at(SUPER_MIRRORS[0], copy.as_bytes()).unwrap();
+        let (volume, chosen) = open(&device, true).unwrap();
+        assert!(volume.superblocks_differ(), "and is healed");
+        chosen.bytes_used.get() == 2 << 20
+    };
+    assert!(astray(6, 0));
+    assert!(
+        astray(5, 0),
+        "two logs of one transaction are of the same age"
+    );
+    assert!(!astray(4, 0), "an older one");
+    assert!(!astray(6, 3), "another filesystem's");
+}
+
 #[test]
 fn a_bad_primary_superblock_gives_way_to_its_mirror_and_is_healed_by_a_commit() {
     let device = device(9);
