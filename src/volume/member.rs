@@ -4,8 +4,8 @@
 //! the mount). Every device error gets its words here: verb, length, offset, name.
 
 use super::device::BlockDevice;
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex};
 use crate::units::{DevId, Physical};
 use crate::{Error, Result};
 
@@ -38,6 +38,8 @@ pub(super) struct Member {
     pub devid: DevId,
     pub device: Arc<dyn BlockDevice>,
     counters: Counters,
+    /// Copies of the superblock that were found bad, and not written since.
+    bad_superblocks: Mutex<Vec<u64>>,
 }
 
 impl Member {
@@ -46,6 +48,30 @@ impl Member {
             devid,
             device,
             counters: Counters::default(),
+            bad_superblocks: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Counts what was met when the superblock was looked for.
+    pub fn count_superblocks(&self, unreadable: &[u64], bad: &[u64]) {
+        let counters = &self.counters;
+        let add = |counter: &AtomicU64, found: &[u64]| {
+            counter.fetch_add(found.len() as u64, Ordering::Relaxed);
+        };
+        add(&counters.read_errors, unreadable);
+        add(&counters.corruption_errors, bad);
+        self.bad_superblocks
+            .lock()
+            .extend([unreadable, bad].concat());
+    }
+
+    /// The copy of the superblock at `at` was written.
+    pub fn superblock_is_good(&self, at: u64) {
+        let mut bad = self.bad_superblocks.lock();
+        let before = bad.len();
+        bad.retain(|other| *other != at);
+        if bad.len() < before {
+            self.count_repair();
         }
     }
 

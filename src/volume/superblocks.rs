@@ -59,39 +59,77 @@ fn offsets_within(size: u64) -> impl Iterator<Item = u64> {
         .filter(move |offset| offset + SUPER_INFO_SIZE as u64 <= size)
 }
 
-/// The newest valid copy on a device, and whether another copy says something else.
-pub(super) fn choose(device: &dyn BlockDevice) -> Result<(Box<Superblock>, bool)> {
-    let superblock = newest(device)?;
-    let size = superblock
-        .dev_item
-        .total_bytes
-        .get()
-        .min(device.size_bytes());
-    let differ = offsets_within(size).any(|offset| {
-        read_copy(device, offset).map_or(true, |copy| {
-            let says = |it: &Superblock| (it.fsid, it.generation, it.log_root);
-            !copy.is_at_home() || says(&copy.superblock) != says(&superblock)
-        })
-    });
-    Ok((superblock, differ))
+/// The superblock of a device.
+pub(super) struct Chosen {
+    /// The newest valid copy.
+    pub superblock: Box<Superblock>,
+    /// Some copy says something else.
+    pub differ: bool,
+    /// Copies that couldn't be read.
+    pub unreadable: Vec<u64>,
+    /// Copies that were no valid superblock, or another one's.
+    pub bad: Vec<u64>,
 }
 
-fn newest(device: &dyn BlockDevice) -> Result<Box<Superblock>> {
+/// Reads every copy, and chooses.
+pub(super) fn choose(device: &dyn BlockDevice) -> Result<Chosen> {
+    let mut homes = Vec::new();
     let mut strays = Vec::new();
-    let mut at_home = |offset| -> Result<Found> {
-        let copy = read_copy(device, offset)?;
-        if copy.is_at_home() {
-            return Ok(copy);
-        }
-        let error = Error::corrupt(format!(
-            "superblock: found at {offset}, but says it belongs at {}",
-            copy.superblock.bytenr
-        ));
-        strays.push(copy);
-        Err(error)
+    let (mut unreadable, mut bad) = (Vec::new(), Vec::new());
+    for offset in offsets_within(device.size_bytes()) {
+        homes.push(match read_copy(device, offset) {
+            Ok(copy) if copy.is_at_home() => Ok(copy),
+            Ok(copy) => {
+                bad.push(offset);
+                let error = Error::corrupt(format!(
+                    "superblock: found at {offset}, but says it belongs at {}",
+                    copy.superblock.bytenr
+                ));
+                strays.push(copy);
+                Err(error)
+            }
+            Err(error) => {
+                match error {
+                    Error::Device { .. } => unreadable.push(offset),
+                    _ => bad.push(offset),
+                }
+                Err(error)
+            }
+        });
+    }
+    let says = |copy: &Found| {
+        let it = &copy.superblock;
+        (copy.at, it.fsid, it.generation, it.log_root)
     };
-    let mut offsets = offsets_within(device.size_bytes());
-    let primary = offsets.next().map(&mut at_home).unwrap_or_else(|| {
+    let said: Vec<_> = homes
+        .iter()
+        .map(|copy| copy.as_ref().ok().map(says))
+        .collect();
+    let superblock = newest(device, homes, strays)?;
+    // What lies behind the filesystem's end isn't its own.
+    let size = superblock.dev_item.total_bytes.get();
+    let is_inside = |at: &u64| at + SUPER_INFO_SIZE as u64 <= size;
+    unreadable.retain(is_inside);
+    bad.retain(is_inside);
+    let (fsid, generation, log) = (superblock.fsid, superblock.generation, superblock.log_root);
+    let differ = offsets_within(device.size_bytes())
+        .zip(said)
+        .any(|(at, said)| is_inside(&at) && said != Some((at, fsid, generation, log)));
+    Ok(Chosen {
+        superblock,
+        differ,
+        unreadable,
+        bad,
+    })
+}
+
+fn newest(
+    device: &dyn BlockDevice,
+    homes: Vec<Result<Found>>,
+    strays: Vec<Found>,
+) -> Result<Box<Superblock>> {
+    let mut homes = homes.into_iter();
+    let primary = homes.next().unwrap_or_else(|| {
         Err(Error::corrupt(format!(
             "{} has only {} bytes: no btrfs filesystem fits",
             device.name(),
@@ -101,8 +139,8 @@ fn newest(device: &dyn BlockDevice) -> Result<Box<Superblock>> {
     // A mirror may be left over from a filesystem that was here before: only the first copy's
     // filesystem counts while it is valid.
     let family = primary.as_ref().ok().map(|copy| copy.superblock.fsid);
-    let mirrors: Vec<Found> = offsets
-        .filter_map(|offset| at_home(offset).ok())
+    let mirrors: Vec<Found> = homes
+        .filter_map(Result::ok)
         .filter(|mirror| family.is_none_or(|fsid| fsid == mirror.superblock.fsid))
         .collect();
     // Of equals the first.
@@ -196,7 +234,7 @@ pub(super) fn write_all(members: &[Member], superblock: &mut Superblock) -> Resu
             match member.write(Physical(offset), superblock.as_bytes()) {
                 Err(error) if number == 0 => return Err(error),
                 Err(error) => log::error!("superblock copy {number}: {error}"),
-                Ok(()) => {}
+                Ok(()) => member.superblock_is_good(offset),
             }
         }
     }

@@ -149,10 +149,28 @@ fn a_bad_primary_superblock_gives_way_to_its_mirror_and_is_healed_by_a_commit() 
     assert_eq!(superblock.bytenr.get(), SUPER_MIRRORS[1]);
     superblock.generation = 10.into();
     volume.write_superblocks(&mut superblock).unwrap();
+    let errors = volume.device_errors()[0].2;
+    assert_eq!((errors.corruption_errors, errors.repaired), (1, 1));
     for at in SUPER_MIRRORS.into_iter().take(2) {
         let copy = Superblock::parse(&stored(&device, at, SUPER_INFO_SIZE)).unwrap();
         assert_eq!((copy.generation.get(), copy.bytenr.get()), (10, at));
     }
+}
+
+#[test]
+fn a_superblock_that_cannot_be_read_is_counted_and_repaired_once() {
+    let device = device(9);
+    device.plan(Fault::FailRead(2));
+    let (volume, mut superblock) = open(&device, false).unwrap();
+    assert!(volume.superblocks_differ());
+    let counted = || {
+        let errors = volume.device_errors()[0].2;
+        (errors.read_errors, errors.repaired)
+    };
+    assert_eq!(counted(), (1, 0));
+    volume.write_superblocks(&mut superblock).unwrap();
+    volume.write_superblocks(&mut superblock).unwrap();
+    assert_eq!(counted(), (1, 1));
 }
 
 #[test]

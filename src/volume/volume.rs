@@ -9,7 +9,7 @@
 use super::chunk_map::ChunkMap;
 use super::device::BlockDevice;
 use super::member::{DeviceErrors, Member};
-use super::superblocks;
+use super::superblocks::{self, Chosen};
 use crate::ondisk::{CsumType, Superblock};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, RwLock};
@@ -53,8 +53,8 @@ impl Volume {
                 all.len()
             ))
         })?;
-        let (superblock, superblocks_differ) = superblocks::choose(&*device)?;
-        let num_devices = superblock.num_devices.get();
+        let chosen = superblocks::choose(&*device)?;
+        let num_devices = chosen.superblock.num_devices.get();
         if num_devices != 1 {
             return Err(Error::Unsupported(format!(
                 "the filesystem on {} has {num_devices} devices, and only one can be used: \
@@ -62,22 +62,22 @@ impl Volume {
                 device.name()
             )));
         }
-        Self::over(device, superblock, superblocks_differ, read_only)
+        Self::over(device, chosen, read_only)
     }
 
     /// Opens one device to look at what is on it, whatever is missing around it: other devices,
     /// its own end.
     pub fn open_alone(device: Arc<dyn BlockDevice>) -> Result<(Self, Superblock)> {
-        let (superblock, superblocks_differ) = superblocks::choose(&*device)?;
-        Self::over(device, superblock, superblocks_differ, true)
+        let chosen = superblocks::choose(&*device)?;
+        Self::over(device, chosen, true)
     }
 
     fn over(
         device: Arc<dyn BlockDevice>,
-        superblock: Box<Superblock>,
-        superblocks_differ: bool,
+        chosen: Chosen,
         read_only: bool,
     ) -> Result<(Self, Superblock)> {
+        let superblock = chosen.superblock;
         let wanted = superblock.dev_item.total_bytes.get();
         if wanted > device.size_bytes() {
             let story = format!(
@@ -92,14 +92,16 @@ impl Volume {
             }
             log::warn!("{story}");
         }
+        let member = Member::over(DevId(superblock.dev_item.devid.get()), device);
+        member.count_superblocks(&chosen.unreadable, &chosen.bad);
         let volume = Self {
-            members: vec![Member::over(DevId(superblock.dev_item.devid.get()), device)],
+            members: vec![member],
             chunks: ChunkMap::default(),
             read_only,
             held: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             postponed: Mutex::new(Vec::new()),
-            superblocks_differ,
+            superblocks_differ: chosen.differ,
             sectorsize: superblock.sectorsize.get(),
             nodesize: superblock.nodesize.get(),
             csum_type: superblock.csum_type()?,

@@ -128,9 +128,9 @@ fn a_cut_during_a_replay_leaves_the_log_or_its_result() {
     }
 }
 
-/// Reads of the superblock's copies, each twice. Who can't read the first one can't know of the log:
+/// Reads of the superblock's copies. Who can't read the first one can't know of the log:
 /// only that one names it.
-const SUPER_READS: u64 = 4;
+const SUPER_READS: u64 = 2;
 
 /// A device that fails somewhere in a replay leaves the log, or its result; what is only a bad copy is
 /// read around.

@@ -6,6 +6,7 @@ mod campaign;
 mod device;
 mod errors;
 mod lies;
+mod mounted;
 mod stage;
 mod story;
 mod words;

@@ -108,6 +108,16 @@ impl FaultPlan {
         }
     }
 
+    /// Reads of this place fail until it is written.
+    pub fn bad_place(place: Range<u64>) -> Self {
+        Self {
+            // No call is the one that finds it: it is bad already.
+            fault: Some((Fault::Fails(Call::Read, Lasting::Place), u64::MAX)),
+            place: Some(place),
+            ..Self::default()
+        }
+    }
+
     /// How many calls of a kind there were.
     pub fn calls(&self, call: Call) -> u64 {
         self.calls[call as usize]

@@ -4,6 +4,7 @@
 //! Nothing in here skips: a missing tool, device or image panics with a sentence that says what
 //! is missing. Nothing in here names the library: the tests see btrfuse as a user does.
 
+pub mod bad_disk;
 pub mod btrfuse_mount;
 pub mod check;
 pub mod command;
@@ -23,6 +24,7 @@ pub mod shell;
 pub mod stuck;
 pub mod walk;
 
+pub use bad_disk::BadDisk;
 pub use btrfuse_mount::{BtrfuseMount, btrfuse_binary};
 pub use check::btrfs_check;
 pub use command::{Finished, run, run_any};
