@@ -49,6 +49,13 @@ pub struct Campaign {
     pub checked: u64,
 }
 
+/// Further formats, for when all is done.
+pub const FORMATS: &[&[&str]] = &[
+    &["-m", "single", "-O", "^no-holes", "--csum", "xxhash"],
+    &["-m", "dup", "-n", "4096", "-R", "^free-space-tree"],
+    &["--mixed", "-n", "4096"],
+];
+
 /// How much is done: all of it when `BTRFUSE_FAULTS` is set.
 pub fn is_exhaustive() -> bool {
     std::env::var_os("BTRFUSE_FAULTS").is_some()

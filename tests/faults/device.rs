@@ -22,6 +22,11 @@ impl PlannedDevice {
         }
     }
 
+    /// From now on it goes by this plan.
+    pub fn plan(&self, plan: FaultPlan) {
+        *self.plan.lock().unwrap() = plan;
+    }
+
     /// From now on it does what it is told.
     pub fn heal(&self) {
         self.plan.lock().unwrap().heal();

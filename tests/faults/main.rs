@@ -9,4 +9,5 @@ mod lies;
 mod mounted;
 mod stage;
 mod story;
+mod threads;
 mod words;

@@ -7,7 +7,7 @@ use crate::book::{Book, Found};
 use crate::device::PlannedDevice;
 use crate::story::{self, Op};
 use crate::words;
-use btrfuse::fs::{Filesystem, MountOptions};
+use btrfuse::fs::{Filesystem, MountOptions, StatFs};
 use btrfuse::volume::{BlockDevice, MemoryDevice};
 use btrfuse::{Error, Result};
 use btrfuse_test_support::check::{MODES, check, complaints};
@@ -36,6 +36,8 @@ pub struct Ended {
     pub fired: u64,
     /// Bad copies that were written anew, over all mounts.
     pub repaired: u64,
+    /// What was free at the end, after an unmount that succeeded.
+    pub free: Option<StatFs>,
     /// Copies that the mount at the end didn't believe.
     pub found_corrupt: u64,
     /// What was logged as a warning or an error.
@@ -86,6 +88,7 @@ struct Stage {
     failures: Vec<(usize, Error)>,
     aborted: Option<String>,
     refused: bool,
+    ended_well: bool,
     repaired: u64,
     /// What can't be read may be missing: the medium was damaged.
     holes: bool,
@@ -110,6 +113,7 @@ pub fn tell(
         failures: Vec::new(),
         aborted: None,
         refused: false,
+        ended_well: false,
         repaired: 0,
         holes: !matches!(fault, None | Some(Fault::Fails(..))),
     };
@@ -130,8 +134,13 @@ pub fn tell(
         stage.unmount(story::STORY.len() + 1);
     }
     stage.count();
-    drop(stage.fs.take());
+    let ended_well = stage.ended_well;
+    let free = stage.fs.take().filter(|_| ended_well).map(|fs| {
+        fs.tree_context().space.verify().unwrap();
+        fs.statfs().unwrap()
+    });
     Ended {
+        free,
         failures: stage.failures,
         aborted: stage.aborted,
         refused: stage.refused,
@@ -147,7 +156,10 @@ pub fn tell(
 impl Stage {
     fn mount(&mut self, step: usize) {
         match mount(self.device.clone()) {
-            Ok(fs) if fs.read_only_reason().is_none() => self.fs = Some(fs),
+            Ok(fs) if fs.read_only_reason().is_none() => {
+                self.fs = Some(fs);
+                self.ended_well = false;
+            }
             Ok(fs) => {
                 // Trees that only a writer needs can't be read: the rest can.
                 let found = story::look(&fs);
@@ -236,6 +248,7 @@ impl Stage {
         let fs = self.fs.clone().expect("mounted");
         let commits = fs.logs_and_commits().1;
         let result = fs.unmount();
+        self.ended_well = result.is_ok();
         if self.aborted.is_none() {
             self.aborted = fs.read_only_reason();
             if result.is_err() {
@@ -353,6 +366,12 @@ pub fn judge_words(ended: &Ended) {
 pub fn find(ended: &mut Ended) -> Result<(Found, Arc<Filesystem>)> {
     ended.device.heal();
     let fs = mount(ended.device.clone())?;
+    // Where trees that only a writer needs are damaged, it is another count.
+    if fs.read_only_reason().is_none()
+        && let (Some(then), Ok(now)) = (&ended.free, fs.statfs())
+    {
+        assert_eq!(*then, now, "space that the last mount gave to nobody");
+    }
     let found = story::look(&fs);
     for device in fs.stats().devices {
         ended.found_corrupt += device.corruption_errors;
