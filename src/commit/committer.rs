@@ -116,11 +116,24 @@ impl Committer {
     /// File data that can't be written is an error, but doesn't keep the trees from being
     /// committed: they never reach data that wasn't written.
     pub fn commit(&self) -> Result<()> {
-        let data = match self.hooks() {
+        let data = self.write_content();
+        self.commit_trees().and(data)
+    }
+
+    /// As [`Committer::commit`], for who waits for the trees alone: file data that can't be written is no
+    /// error of theirs.
+    pub fn commit_whatever_is_lost(&self) -> Result<()> {
+        if let Err(error) = self.write_content() {
+            log::debug!("committing without some content: {error}");
+        }
+        self.commit_trees()
+    }
+
+    fn write_content(&self) -> Result<()> {
+        match self.hooks() {
             Some(hooks) if self.read_only.is_none() => hooks.before_commit(),
             _ => Ok(()),
-        };
-        self.commit_trees().and(data)
+        }
     }
 
     /// As [`Committer::commit`], without asking the filesystem to write file data first.

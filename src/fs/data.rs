@@ -100,7 +100,8 @@ impl Filesystem {
         };
         let earlier = file::take_error(&inode);
         if flushed.is_err() || earlier.is_some() || !self.fsync_by_log(&inode)? {
-            self.engine.committer.commit()?;
+            // Another file's content that is lost on the way is told to who has that one open.
+            self.engine.committer.commit_whatever_is_lost()?;
         }
         flushed?;
         earlier.map_or(Ok(()), Err)

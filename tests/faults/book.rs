@@ -150,6 +150,13 @@ impl Book {
         self.tainted.extend(&self.unflushed);
     }
 
+    /// As [`Book::taint_unflushed`], but for the file that was fsynced: its content is there.
+    pub fn taint_others(&mut self, name: &str) {
+        let kept = self.file(name).map(|(file, _)| file);
+        let others = self.unflushed.iter().filter(|file| Some(**file) != kept);
+        self.tainted.extend(others);
+    }
+
     /// Everything is durable now; or, if not `certain`, it may be.
     pub fn committed(&mut self, certain: bool) {
         if certain {

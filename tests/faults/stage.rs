@@ -20,6 +20,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Longest time for one telling, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -196,6 +197,7 @@ impl Stage {
     fn operate(&mut self, step: usize, op: &Op) {
         let fs = self.fs.clone().expect("mounted");
         let (logs, commits) = fs.logs_and_commits();
+        let fired = self.device.fired();
         let result = story::perform(&fs, step, op);
         let (logs, commits) = (
             fs.logs_and_commits().0 - logs,
@@ -208,6 +210,12 @@ impl Stage {
         match result {
             Ok(()) => {
                 story::done(&mut self.book, step, op);
+                if let Op::Fsync(name) = op
+                    && self.device.fired() > fired
+                {
+                    // It became a commit, perhaps, that lost other files' content: they are told.
+                    self.book.taint_others(name);
+                }
                 match op {
                     _ if commits > 0 => self.book.committed(true),
                     Op::Fsync(name) => {
@@ -407,13 +415,13 @@ pub fn judge_state(ended: &Ended, found: &Found, holes: bool) {
 
 /// `btrfs check` in both modes.
 pub fn judge_image(device: &MemoryDevice) {
-    let folder = temp_dir();
+    let folder = in_memory();
     judge_file(&file_of(device, folder.path()));
 }
 
 /// The kernel's scrub finds a good copy of everything; and what it wrote anew, `btrfs check` believes.
 pub fn judge_by_scrub(device: &MemoryDevice) {
-    let folder = temp_dir();
+    let folder = in_memory();
     let path = file_of(device, folder.path());
     let mount = LoopMount::read_write(&path);
     let scrub = Command::new("btrfs")
@@ -426,6 +434,14 @@ pub fn judge_by_scrub(device: &MemoryDevice) {
     let _log = mount.unmount_damaged();
     assert!(said.contains("uncorrectable_errors: 0"), "{said}");
     judge_file(&path);
+}
+
+/// For images of a few MiB that live for a moment: a disk would be what the tests wait for.
+fn in_memory() -> TempDir {
+    let made = tempfile::Builder::new()
+        .prefix("btrfuse-test-")
+        .tempdir_in("/dev/shm");
+    made.unwrap_or_else(|_| temp_dir())
 }
 
 fn file_of(device: &MemoryDevice, folder: &Path) -> PathBuf {

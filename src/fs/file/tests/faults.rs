@@ -69,6 +69,35 @@ fn a_failure_behind_a_programs_back_is_told_by_its_next_fsync() {
     check(&device);
 }
 
+/// An fsync that had to commit wrote all files' content, and answered with the failure of any of them: a
+/// database was told that its own file was lost, for a disk that had failed somebody else.
+#[test]
+fn a_file_that_is_durable_says_so_whatever_another_one_has_lost() {
+    for by_directory in [false, true] {
+        let device = mkfs(128, &[]);
+        let fs = mount(&device);
+        let (bad, good) = (create(&fs, "bad"), create(&fs, "good"));
+        fs.sync().unwrap();
+        write(&fs, good, 0, &pattern(1, 10_000)).unwrap();
+        flush_inode(&fs, &fs.inode(good).unwrap()).unwrap();
+        // A name that isn't logged.
+        fs.link(good, NodeId::ROOT, b"again").unwrap();
+        write(&fs, bad, 0, &pattern(2, 100_000)).unwrap();
+        device.plan(Fault::FailWrite(1));
+        let durable = if by_directory { NodeId::ROOT } else { good };
+        fs.fsync(durable, false).unwrap();
+        device.heal();
+        assert_eq!(fs.logs_and_commits().0, 0, "that was no commit");
+        fs.fsync(good, false).unwrap();
+        assert!(fs.fsync(bad, false).is_err(), "who has it open hears of it");
+        fs.fsync(bad, false).unwrap();
+        drop(fs);
+        check(&device);
+        let fs = mount(&device);
+        assert_eq!(content(&fs, look_up(&fs, "again")), pattern(1, 10_000));
+    }
+}
+
 /// A truncation that ends half way says how long the file is now: what it left isn't hidden behind
 /// a smaller size, to come back as content when the file grows.
 #[test]
