@@ -104,7 +104,7 @@ impl Campaign {
             // Both ends take twice the time.
             let ends: &[bool] = match is_exhaustive() {
                 true => &[true, false],
-                false => &[nth % 3 != 0],
+                false => &[!nth.is_multiple_of(3)],
             };
             for &killed in ends {
                 let mut ended = stage::tell(&base, book.clone(), Some(campaign.fault), nth, killed);

@@ -44,7 +44,7 @@ fn make(fs: &Filesystem, dir: NodeId, file: u64) -> btrfuse::Result<()> {
     fs.release(made.node);
     fs.forget(made.node, 1);
     written?;
-    if file % 3 == 0 {
+    if file.is_multiple_of(3) {
         let again = format!("moved{file}");
         let flags = btrfuse::fs::RenameFlags::default();
         fs.rename(
