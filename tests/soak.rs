@@ -82,7 +82,7 @@ fn memory_stays_flat_and_the_kernel_lets_go() {
     let seed = number("BTRFUSE_SOAK_SEED").unwrap_or(1);
     let (rounds, seconds) = match number("BTRFUSE_SOAK_MINUTES") {
         Some(minutes) => (minutes.max(5), 60),
-        None => (6, 3),
+        None => (6, 2),
     };
     let image = Image::mkfs_btrfs(3000, &[]);
     let mount = BtrfuseMount::new(image.path(), "subvolid=5,metadata_cache=16M");

@@ -105,4 +105,4 @@ fn full_images_can_be_emptied_and_filled_again() {
 }
 
 /// Cycles that are always run.
-const CYCLES: u64 = 8;
+const CYCLES: u64 = 5;
