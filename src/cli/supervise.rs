@@ -49,6 +49,8 @@ pub struct Args {
 
 /// Runs the daemon; its stdin is the way to tell how the start went.
 pub fn daemon(args: Args) -> Result<(), Failure> {
+    // It was started as /proc/self/exe; who holds an image is told by this name.
+    let _ = rustix::thread::set_name(c"btrfuse");
     let wish = Wish {
         image: args.image,
         dir: args.dir,
@@ -200,8 +202,8 @@ impl Supervisor<'_> {
             return Ok(false);
         }
         log::error!(
-            "the daemon of {} {}: what wasn't durable is lost, and files that were open answer \
-             ENOTCONN",
+            "the daemon of {} {}: what wasn't durable is lost, and files that were open must be \
+             opened again",
             self.dir.display(),
             how(status)
         );

@@ -18,6 +18,7 @@ const FUNCTION: &str = "handshake::wait_for_dropper>:";
 const CALLED: &str = "handshake::wait_for_dropper>";
 /// The handshake's entry in the table of protocols, which every build has and only lab builds ask.
 const OF_TABLE: &str = "Handshake as ";
+const CHECK: &str = "::found>";
 const SWAP: &str = "lock cmpxchg";
 /// What only a lab build has.
 const LAB: &str = "::lab::controller::";
@@ -51,8 +52,17 @@ pub fn look(program: &Path) -> Result<Section, String> {
     if !IS_READ {
         return Err("only x86-64 code is read".into());
     }
+    let text = objdump(
+        program,
+        &["--disassemble", "--demangle", "--no-show-raw-insn"],
+    )?;
+    let relocations = objdump(program, &["--dynamic-reloc"])?;
+    judge(program, &text, &relocations)
+}
+
+fn objdump(program: &Path, options: &[&str]) -> Result<String, String> {
     let output = Command::new("objdump")
-        .args(["--disassemble", "--demangle", "--no-show-raw-insn"])
+        .args(options)
         .arg(program)
         .output()
         .map_err(|why| format!("objdump (of binutils) can't be run: {why}"))?;
@@ -60,11 +70,10 @@ pub fn look(program: &Path) -> Result<Section, String> {
         let words = String::from_utf8_lossy(&output.stderr);
         return Err(format!("objdump: {}", words.trim()));
     }
-    let text = String::from_utf8_lossy(&output.stdout);
-    judge(program, &text)
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn judge(program: &Path, text: &str) -> Result<Section, String> {
+fn judge(program: &Path, text: &str, relocations: &str) -> Result<Section, String> {
     let program = program.display().to_string();
     let Some(from) = text.find(FUNCTION) else {
         return Err(format!(
@@ -102,22 +111,48 @@ fn judge(program: &Path, text: &str) -> Result<Section, String> {
         takes,
         gives_back,
         code,
-        lookups: callers(text),
+        lookups: callers(text, relocations),
     })
 }
 
-/// Who calls the section.
-fn callers(text: &str) -> Vec<String> {
+/// The lookups: who calls the section, or the handshake's check that has it. A compiler puts that check
+/// into the lookups or leaves it a function, and a linker may have it called by way of a slot that holds
+/// its address. The table of protocols has such a slot, too, but nobody calls through that one by name.
+fn callers(text: &str, relocations: &str) -> Vec<String> {
+    let functions = || {
+        let functions = text.split("\n\n");
+        functions.filter_map(|function| function.trim_start().split_once(">:\n"))
+    };
+    let is_meant = |name: &str| {
+        let is_check = name.contains(OF_TABLE) && name.ends_with(CHECK);
+        is_check || name.ends_with(CALLED)
+    };
+    let meant: Vec<String> = functions()
+        .filter(|(name, _)| is_meant(&format!("{name}>")))
+        .filter_map(|(name, _)| name.split_once(' '))
+        .map(|(address, _)| format!("*ABS*+0x{}", address.trim_start_matches('0')))
+        .collect();
+    // `00000000006abe78 R_X86_64_RELATIVE  *ABS*+0x00000000002ac710`
+    let slots: Vec<String> = relocations
+        .lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [slot, _, value] = words.as_slice() else {
+                return None;
+            };
+            let bare = value.split_once("+0x")?.1.trim_start_matches('0');
+            let is_meant = meant.contains(&format!("*ABS*+0x{bare}"));
+            is_meant.then(|| format!("# {} <", slot.trim_start_matches('0')))
+        })
+        .collect();
+    let calls = |line: &str| {
+        let line = line.trim_end();
+        let jumps = ["call", "jmp"].iter().any(|word| line.contains(word));
+        // Without an offset: a jump within a function has one.
+        jumps && (is_meant(line) || slots.iter().any(|slot| line.contains(slot)))
+    };
     let mut out: Vec<String> = Vec::new();
-    for function in text.split("\n\n") {
-        let Some((name, body)) = function.trim_start().split_once(">:\n") else {
-            continue;
-        };
-        let calls = |line: &str| {
-            let jumps = ["call", "jmp"].iter().any(|word| line.contains(word));
-            // Without an offset: a jump within the function has one.
-            jumps && line.trim_end().ends_with(CALLED)
-        };
+    for (name, body) in functions() {
         let name = name.split_once('<').map_or(name, |(_, name)| name);
         if body.lines().any(calls) && !name.contains(OF_TABLE) {
             out.push(name.to_owned());
@@ -165,14 +200,14 @@ mod tests {
     const GIVES_BACK: &str = "    100e:\tlock cmpxchg %dl,0xd8(%rdi)\n";
 
     fn of(text: &str) -> Section {
-        judge(Path::new("x"), text).unwrap()
+        judge(Path::new("x"), text, "").unwrap()
     }
 
     #[test]
     fn a_build_of_the_lab_is_refused_in_words() {
         let lab =
             format!("{WHOLE}\n0000000000003000 <btrfuse::lab::controller::Controller::new>:\n");
-        let why = judge(Path::new("x"), &lab).unwrap_err();
+        let why = judge(Path::new("x"), &lab, "").unwrap_err();
         assert!(why.contains("a build of the lab"), "{why}");
     }
 
@@ -193,6 +228,16 @@ mod tests {
         );
         let (without, _) = WHOLE.split_once("\n0000000000004000").unwrap();
         assert!(of(without).lookups.is_empty() && !of(without).is_there());
+        let call = "    4000:\tcall   3000 <<btrfuse::Handshake as btrfuse::Protocol>::found>\n";
+        let by_way_of = format!("{without}\n0000000000004000 <cache::find>:\n{call}");
+        assert_eq!(of(&by_way_of).lookups, ["cache::find"]);
+        let call = "    4000:\tcall   *0x10(%rip)        # 6abe78 <_DYNAMIC+0x398>\n";
+        let by_slot = format!("{without}\n0000000000004000 <cache::find>:\n{call}");
+        let slot = "00000000006abe78 R_X86_64_RELATIVE  *ABS*+0x0000000000003000\n";
+        let section = judge(Path::new("x"), &by_slot, slot).unwrap();
+        assert_eq!(section.lookups, ["cache::find"]);
+        let other = slot.replace("3000", "3008");
+        assert!(!judge(Path::new("x"), &by_slot, &other).unwrap().is_there());
     }
 
     #[test]
@@ -210,6 +255,6 @@ mod tests {
         let other_byte = WHOLE.replacen("%dl,0xd8(%rdi)", "%dl,0xd0(%rdi)", 1);
         assert!(!of(&other_byte).is_there());
         assert!(!of(&WHOLE.replace("lock cmpxchg", "nop")).is_there());
-        assert!(judge(Path::new("x"), "nothing").is_err());
+        assert!(judge(Path::new("x"), "nothing", "").is_err());
     }
 }

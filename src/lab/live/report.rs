@@ -232,7 +232,7 @@ impl Report {
         let lacking = runs.iter().flat_map(|run| &run.lacking);
         let denied = runs.iter().flat_map(|run| &run.denied);
         let not_applicable: BTreeSet<String> = lacking
-            .map(|kind| format!("{kind}: not applicable, the mount can't do it yet"))
+            .map(|kind| format!("{kind}: not applicable, the mount can't do it"))
             .chain(denied.map(|kind| format!("{kind}: not done, this user may not")))
             .collect();
         Self {

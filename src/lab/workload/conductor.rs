@@ -62,7 +62,7 @@ pub fn prepare(dir: &Path) -> anyhow::Result<Features> {
         rustix::fs::mkdir(path, Mode::from_raw_mode(0o755))
             .with_context(|| format!("can't make {}", path.display()))
     };
-    rustix::process::umask(Mode::empty());
+    let _mask = NoMask::new();
     mkdir(folder.top())?;
     // Below a directory that passes its group or its access list on, modes wouldn't be those
     // that are asked for. Most filesystems have no such list to remove.
@@ -82,6 +82,22 @@ pub fn prepare(dir: &Path) -> anyhow::Result<Features> {
             verdict::errno(error)
         )
     })
+}
+
+/// While it lives, modes are those that are asked for; what this process writes later, reports and
+/// logs, gets the mask that its user wants.
+struct NoMask(Mode);
+
+impl NoMask {
+    fn new() -> Self {
+        Self(rustix::process::umask(Mode::empty()))
+    }
+}
+
+impl Drop for NoMask {
+    fn drop(&mut self) {
+        rustix::process::umask(self.0);
+    }
 }
 
 /// Makes the folder `tree`: as a subvolume where that is possible; whether it was.
