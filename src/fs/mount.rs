@@ -179,11 +179,7 @@ impl Filesystem {
             }
             other => other?,
         }
-        match flushed {
-            // There may be some now.
-            Err(Error::NoSpace) => file::flush_all(self),
-            other => other,
-        }
+        flushed
     }
 
     /// Makes everything durable, also that the space of unlinked files is free.
