@@ -114,6 +114,31 @@ fn a_mount_that_was_ended_is_not_made_again() {
         assert_eq!(late, signal.as_raw().to_string());
         judge.unmount();
     }
+    // Its daemon was told to end, and something that is mounted in it keeps the mount in the tree.
+    let mut mount = supervised(&image);
+    let inner = mount.path().join("inner");
+    fs::create_dir(&inner).expect("a writable mount");
+    btrfuse_test_support::run(
+        Command::new("mount")
+            .args(["-t", "tmpfs", "none"])
+            .arg(&inner),
+    );
+    let daemon = daemon_of(mount.daemon_id());
+    kill_process(daemon, Signal::TERM).expect("the supervisor's child");
+    wait_for("the first signal's commit", || {
+        mount.log().contains("it ends in 10 s").then_some(())
+    });
+    kill_process(daemon, Signal::TERM).expect("the supervisor's child");
+    wait_for("the daemon's end", || {
+        fs::read_dir(mount.path()).is_err().then_some(())
+    });
+    let (status, log) = {
+        // The dead mount is still below it.
+        unmount(&inner, UnmountFlags::DETACH).expect("a mount");
+        mount.end()
+    };
+    assert!(status.success(), "{status}\n{log}");
+    assert!(!log.contains("again"), "{log}");
     // Unmounted, and killed before its last user had let go of it.
     let mount = supervised(&image);
     let held = File::open(mount.path()).expect("a mount");

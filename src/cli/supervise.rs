@@ -186,6 +186,15 @@ impl Supervisor<'_> {
 
     /// Whether the mount is still to be there, and only its daemon isn't.
     fn is_to_be_restarted(&mut self, status: WaitStatus) -> Result<bool, Failure> {
+        // Ended in order, perhaps by a signal of its own; what is mounted in it may have kept its mount
+        // in the tree.
+        const IN_ORDER: [i32; 2] = [0, Exit::LastCommit as i32];
+        if status
+            .exit_status()
+            .is_some_and(|code| IN_ORDER.contains(&code))
+        {
+            return Ok(false);
+        }
         let is_ours = match mountinfo::at(self.dir)? {
             At::Ours(mount) => mount.source == self.image && ask::is_dead(self.dir),
             At::Covered(_) => {
