@@ -49,7 +49,8 @@ pub enum Steal {
     No,
     /// Unlink, truncate, orphan cleanup. Where a snapshot has the same blocks, these free nothing.
     Yes,
-    /// Dropping a deleted subvolume, which always does in the end.
+    /// Deleting a subvolume and dropping it, which always does in the end; and content that a program was
+    /// told is written.
     Last,
 }
 
@@ -213,8 +214,10 @@ impl Space {
     /// them, whatever waits already. docs/allocation.md says why.
     pub fn late_extents_bytes(&self, extents: u64) -> u64 {
         let nodesize = self.nodesize();
-        let trees = self.lock().copies_nodes(nodesize);
-        late_nodes(trees, extents) * nodesize + extents * WAITING_EXTENT_BYTES
+        let trees = self.lock_counted().grown_nodes(nodesize);
+        // The trees grow by what they add, and of that, too, all can be copied and half split.
+        let growth = (extents * WAITING_EXTENT_BYTES).div_ceil(nodesize);
+        (late_nodes(trees, extents) + growth + growth * 3 / 2 + 1) * nodesize
     }
 
     /// Promises metadata bytes, or says that there is no space.
@@ -222,7 +225,11 @@ impl Space {
     /// A refusal comes only after a commit has made pinned bytes free, so the caller holds no
     /// transaction handle and no lock that the commit needs.
     pub fn reserve_metadata(self: &Arc<Self>, bytes: u64, steal: Steal) -> Result<MetaReservation> {
-        self.with_reclaim(METADATA, |age| self.reserve_now(bytes, steal, age))
+        let commits = match steal {
+            Steal::No => 1,
+            Steal::Yes | Steal::Last => COMMITS_TO_STEAL,
+        };
+        self.with_reclaim(METADATA, commits, |age| self.reserve_now(bytes, steal, age))
     }
 
     /// As [`Space::reserve_metadata`], from what is free now: nothing is written to find more.
@@ -278,7 +285,7 @@ impl Space {
     /// [`Space::reserve_metadata`] about locks.
     pub fn reserve_data(self: &Arc<Self>, bytes: u64) -> Result<DataReservation> {
         let pool = self.lock().pool_of(Kind::Data);
-        self.with_reclaim(pool, |_| self.try_reserve_data(bytes))
+        self.with_reclaim(pool, 1, |_| self.try_reserve_data(bytes))
     }
 
     /// As [`Space::reserve_data`], from what is free now and chunks that can be made.
@@ -326,7 +333,13 @@ impl Space {
         Ok((at, len))
     }
 
-    fn with_reclaim<T>(&self, pool: usize, attempt: impl Fn(Age) -> Result<T>) -> Result<T> {
+    /// Asks now, and when what waits has been written, and after each of up to `commits` commits.
+    fn with_reclaim<T>(
+        &self,
+        pool: usize,
+        commits: u32,
+        attempt: impl Fn(Age) -> Result<T>,
+    ) -> Result<T> {
         match attempt(Age::Any) {
             Err(Error::NoSpace) => {}
             other => return other,
@@ -355,12 +368,26 @@ impl Space {
                 other => return other,
             }
         }
-        match reclaim.reclaim() {
-            true => attempt(Age::Fresh),
-            false => Err(Error::NoSpace),
+        for _ in 0..commits {
+            if !reclaim.reclaim() {
+                return Err(Error::NoSpace);
+            }
+            match attempt(Age::Fresh) {
+                Err(Error::NoSpace) => {}
+                other => return other,
+            }
+            // Somebody else's commit has begun meanwhile, and holds the space of its copies.
+            if self.lock().pools[METADATA].usage.pinned == 0 {
+                break;
+            }
         }
+        Err(Error::NoSpace)
     }
 }
+
+/// Commits that somebody who frees space waits for, before there is none: next to others who commit for
+/// space as well, one of them is always in the middle.
+const COMMITS_TO_STEAL: u32 = 16;
 
 /// With fewer promised nodes than this a commit wouldn't give back enough to be worth it: a
 /// full filesystem must not commit for each refused operation.
@@ -395,6 +422,11 @@ impl State {
         self.commit_trees_bytes.div_ceil(nodesize)
     }
 
+    /// The same, with what waiting extents add: the next commit copies that as well.
+    fn grown_nodes(&self, nodesize: u64) -> u64 {
+        self.copies_nodes(nodesize) + self.waiting_bytes().div_ceil(nodesize)
+    }
+
     fn beside_bytes(&self, nodesize: u64) -> u64 {
         (COMMIT_NODES * nodesize).min(self.global_reserve / 4)
     }
@@ -402,7 +434,7 @@ impl State {
     /// What the commit may still allocate, when `promised` node changes add to what waits.
     fn commit_bytes(&self, promised: u64, nodesize: u64) -> u64 {
         let extents = self.waiting_extents + promised;
-        let nodes = commit_nodes(self.copies_nodes(nodesize), extents);
+        let nodes = commit_nodes(self.grown_nodes(nodesize), extents);
         self.beside_bytes(nodesize) + nodes * nodesize + self.waiting_bytes()
     }
 

@@ -396,6 +396,8 @@ impl Committer {
                     .run(trans, &running.head)
                     .map_err(|error| trans.abort(error))?;
             }
+            // The next commit's copies are of the trees as they are now.
+            self.update_global_reserve();
         }
         // Relaxed: a statistic.
         self.counters
