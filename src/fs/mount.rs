@@ -179,7 +179,11 @@ impl Filesystem {
             }
             other => other?,
         }
-        flushed
+        match flushed {
+            // There may be some now.
+            Err(Error::NoSpace) => file::flush_all(self),
+            other => other,
+        }
     }
 
     /// Makes everything durable, also that the space of unlinked files is free.

@@ -3,7 +3,7 @@
 //! Owns: the order that makes a crash harmless. Data reaches the device first, into space that
 //! nothing refers to; then, in one transaction, the items of the old range go and the new ones
 //! come, with checksums, references, `nbytes` and the size on disk. What was taken from memory
-//! stays readable until then. A failure is kept for the next fsync.
+//! stays readable until then. A failure is kept for the next fsync; want of space loses nothing.
 
 use super::extent_edit::ExtentEdit;
 use super::extents::records_in;
@@ -46,7 +46,11 @@ struct Batch {
     bare: bool,
     data_space: Option<DataReservation>,
     item_space: MetaReservation,
+    /// For the inode's item, at the first piece that reaches the tree.
+    ticket: Option<DirtyTicket>,
     hint: Option<Logical>,
+    /// Content before this is in the tree.
+    published: u64,
 }
 
 /// A range whose content is on the device and whose items aren't in the tree yet.
@@ -86,15 +90,22 @@ pub(super) fn flush_locked(fs: &Filesystem, inode: &Arc<Inode>) -> Result<()> {
     let only_first_sector =
         bare || records_in(&fs.ctx, &inode.root, inode.objectid, &beyond, 1)?.is_empty();
     let alone = inode.content.write();
-    let (batch, place) = take(fs, inode, bare);
+    let (mut batch, place) = take(fs, inode, bare);
+    batch.ticket = Some(ticket);
     let bytes = batch.ranges.bytes();
     let outcome = if only_first_sector && can_inline(fs, &batch) {
         // Before anybody can make the file larger.
-        write_inline(fs, inode, batch, ticket)
+        write_inline(fs, inode, &mut batch)
     } else {
         drop(alone);
-        write_out(fs, inode, batch)
+        write_out(fs, inode, &mut batch)
     };
+    if matches!(outcome, Err(Error::NoSpace)) {
+        put_back(fs, inode, batch);
+        fs.delayed_data.leave(place);
+        return outcome;
+    }
+    drop(batch);
     let mut state = inode.data.state.lock();
     state.flushing = None;
     if let Err(error) = &outcome {
@@ -122,13 +133,9 @@ fn is_bare(fs: &Filesystem, inode: &Inode) -> bool {
 }
 
 /// A small file goes into the tree. The caller has `content` exclusively.
-fn write_inline(
-    fs: &Filesystem,
-    inode: &Arc<Inode>,
-    mut batch: Batch,
-    ticket: DirtyTicket,
-) -> Result<()> {
+fn write_inline(fs: &Filesystem, inode: &Arc<Inode>, batch: &mut Batch) -> Result<()> {
     let size = batch.size;
+    let ticket = take_ticket(fs, batch)?;
     let mut data = vec![0; size as usize];
     batch.ranges.read(0, &mut data);
     fs.with_trans(batch.item_space.split(u64::MAX), |trans| {
@@ -164,7 +171,9 @@ fn take(fs: &Filesystem, inode: &Inode, bare: bool) -> (Batch, Option<u64>) {
         bare,
         data_space: state.data_space.take(),
         item_space: item_space.unwrap_or_else(|| fs.ctx.space.no_metadata()),
+        ticket: None,
         hint: state.next_extent,
+        published: 0,
     };
     (batch, fs.delayed_data.take_up(&mut state))
 }
@@ -184,15 +193,15 @@ pub(super) fn count_bytes(meta: &mut InodeMeta, added: u64, freed: u64) {
     meta.nbytes = meta.nbytes.saturating_add(added).saturating_sub(freed);
 }
 
-fn write_out(fs: &Filesystem, inode: &Arc<Inode>, mut batch: Batch) -> Result<()> {
+fn write_out(fs: &Filesystem, inode: &Arc<Inode>, batch: &mut Batch) -> Result<()> {
     let mut written = Vec::new();
     // Until the tree says what was written: a snapshot would see old places change.
     let in_place = inode.root.pass_in_place(InPlace::Write);
-    let outcome = write_runs(fs, inode, &mut batch, &mut written, in_place.as_ref());
+    let outcome = write_runs(fs, inode, batch, &mut written, in_place.as_ref());
     let outcome = match outcome {
         Ok(()) => {
             let size = batch.size;
-            publish(fs, inode, &mut batch, &mut written, size)
+            publish(fs, inode, batch, &mut written, size)
         }
         Err(error) => Err(error),
     };
@@ -351,8 +360,8 @@ impl Gather {
     }
 }
 
-/// Puts written extents into the tree, in one transaction; `written` is empty afterwards. All
-/// content below `size` is there then.
+/// Puts written extents into the tree, in one transaction if there is room to reserve for all of them,
+/// else a few at a time; `written` is empty afterwards. All content below `size` is there then.
 fn publish(
     fs: &Filesystem,
     inode: &Arc<Inode>,
@@ -360,11 +369,30 @@ fn publish(
     written: &mut Vec<Written>,
     size: u64,
 ) -> Result<()> {
-    if written.is_empty() {
-        return Ok(());
+    while !written.is_empty() {
+        let (count, reservation) = item_reservation(fs, batch, written)?;
+        let end = written[count - 1].file.end;
+        let reached = if count < written.len() {
+            size.min(end)
+        } else {
+            size
+        };
+        publish_at_once(fs, inode, batch, &written[..count], reached, reservation)?;
+        written.drain(..count);
+        batch.published = end;
     }
-    let reservation = item_reservation(fs, batch, written)?;
-    let ticket = fs.prepare_dirty_freeing(inode)?;
+    Ok(())
+}
+
+fn publish_at_once(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    batch: &mut Batch,
+    written: &[Written],
+    size: u64,
+    reservation: MetaReservation,
+) -> Result<()> {
+    let ticket = take_ticket(fs, batch)?;
     let sectorsize = u64::from(fs.ctx.sectorsize);
     let _alone = inode.content.write();
     fs.with_trans(reservation, |trans| {
@@ -401,25 +429,101 @@ fn publish(
         meta.disk_size = old_size.max(size);
         fs.mark_dirty(inode, &mut meta, ticket);
         Ok(())
-    })?;
-    written.clear();
-    Ok(())
+    })
 }
 
+fn take_ticket(fs: &Filesystem, batch: &mut Batch) -> Result<DirtyTicket> {
+    match batch.ticket.take() {
+        Some(ticket) => Ok(ticket),
+        None => fs.delayed.prepare(Steal::Last),
+    }
+}
+
+/// Space for the items of the first so many of `written`, which isn't empty.
+///
+/// A write is promised the items of few extents; where free space is scattered there are more. What is
+/// short is in the reserve that freeing operations may use, and at the brim there may not be much of it.
 fn item_reservation(
     fs: &Filesystem,
     batch: &mut Batch,
     written: &[Written],
-) -> Result<MetaReservation> {
-    let sums: usize = written.iter().map(|extent| extent.sums.len()).sum();
-    let items = ITEMS_PER_EXTENT * written.len() as u64 + sums as u64 / 2048;
-    let bytes = fs.ctx.space.item_bytes(items);
-    let mut reservation = batch.item_space.split(bytes);
-    if reservation.bytes() < bytes {
-        // The promise of the write counted by estimate; what is short is in the reserve that
-        // freeing operations may use.
-        let more = bytes - reservation.bytes();
-        reservation.merge(fs.ctx.space.reserve_metadata(more, Steal::Yes)?);
+) -> Result<(usize, MetaReservation)> {
+    let mut count = written.len();
+    loop {
+        let sums: usize = written[..count]
+            .iter()
+            .map(|extent| extent.sums.len())
+            .sum();
+        let items = ITEMS_PER_EXTENT * count as u64 + sums as u64 / 2048;
+        let bytes = fs.ctx.space.item_bytes(items);
+        let short = bytes.saturating_sub(batch.item_space.bytes());
+        let steal = if count > 1 { Steal::Yes } else { Steal::Last };
+        let more = match short {
+            0 => Ok(fs.ctx.space.no_metadata()),
+            _ => fs.ctx.space.reserve_metadata(short, steal),
+        };
+        match more {
+            Ok(more) => {
+                let mut reservation = batch.item_space.split(bytes);
+                reservation.merge(more);
+                return Ok((count, reservation));
+            }
+            Err(Error::NoSpace) if count > 1 => count /= 2,
+            Err(error) => return Err(error),
+        }
     }
-    Ok(reservation)
+}
+
+/// Content that found no space waits on, with the space that is promised to it: programs were told that
+/// it is written. What has arrived meanwhile is newer.
+fn put_back(fs: &Filesystem, inode: &Arc<Inode>, batch: Batch) {
+    let Batch {
+        ranges,
+        data_space,
+        item_space,
+        published,
+        ..
+    } = batch;
+    let mut state = inode.data.state.lock();
+    state.flushing = None;
+    let taken = ranges.bytes();
+    let mut all = Arc::unwrap_or_clone(ranges);
+    all.remove(0..published);
+    let newer = std::mem::take(&mut state.dirty);
+    let before = taken + newer.bytes();
+    for run in newer.runs() {
+        let mut at = run.start;
+        for slice in newer.slices(run) {
+            all.write(at, slice);
+            at += slice.len() as u64;
+        }
+    }
+    fs.delayed_data.subtract_bytes(before - all.bytes());
+    state.dirty = all;
+    let wanted = state.dirty.bytes();
+    let mut data = data_space;
+    match (&mut state.data_space, data.take()) {
+        (Some(space), Some(more)) => space.merge(more),
+        (space @ None, more) => *space = more,
+        (Some(_), None) => {}
+    }
+    // Extents that didn't reach the tree are free again, and weren't promised any more.
+    let have = state.data_space.as_ref().map_or(0, DataReservation::bytes);
+    if let Ok(more) = fs.ctx.space.try_reserve_data(wanted.saturating_sub(have)) {
+        match &mut state.data_space {
+            Some(space) => space.merge(more),
+            None => state.data_space = Some(more),
+        }
+    }
+    match &mut state.item_space {
+        Some(space) => space.merge(item_space),
+        None => state.item_space = Some(item_space),
+    }
+    fs.delayed_data.enter(inode, &mut state);
+    drop(state);
+    log::info!(
+        "inode {} of tree {}: written content waits in memory: no space left",
+        inode.objectid,
+        inode.root.objectid
+    );
 }

@@ -8,7 +8,7 @@
 
 use super::data::State;
 use super::flush::flush_inode;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -112,19 +112,27 @@ impl DelayedData {
 }
 
 /// Flushes the oldest inodes while the bound is passed. Before any lock of the caller's.
-pub(super) fn throttle(fs: &Filesystem) {
+///
+/// # Errors
+/// Only [`Error::NoSpace`]: what found none stays in memory, and no more can come.
+pub(super) fn throttle(fs: &Filesystem) -> Result<()> {
     if !fs.delayed_data.is_over(1) {
-        return;
+        return Ok(());
     }
     while fs.delayed_data.is_over(2)
         && let Some(inode) = fs.delayed_data.oldest()
     {
-        // A failure waits in the inode for its next fsync; this writer has no part in it.
-        if let Err(error) = flush_inode(fs, &inode) {
-            log::error!("writing back inode {}: {error}", inode.objectid);
-            return;
+        match flush_inode(fs, &inode) {
+            Ok(()) => {}
+            Err(Error::NoSpace) => return Err(Error::NoSpace),
+            // A failure waits in the inode for its next fsync; this writer has no part in it.
+            Err(error) => {
+                log::error!("writing back inode {}: {error}", inode.objectid);
+                return Ok(());
+            }
         }
     }
+    Ok(())
 }
 
 /// Flushes every inode that had content in memory when it began, and waits for the flushes

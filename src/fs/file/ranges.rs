@@ -11,7 +11,7 @@ use std::ops::Range;
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// Content by file offset.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ranges {
     pieces: BTreeMap<u64, Vec<u8>>,
     bytes: u64,

@@ -43,7 +43,7 @@ pub fn write(fs: &Filesystem, inode: &Arc<Inode>, offset: u64, data: &[u8]) -> R
     if data.is_empty() {
         return Ok(0);
     }
-    throttle(fs);
+    throttle(fs)?;
     let sectorsize = u64::from(fs.ctx.sectorsize);
     let touched =
         round_down(offset, sectorsize)..round_up(end, sectorsize).ok_or(Error::FileTooBig)?;
