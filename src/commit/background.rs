@@ -179,6 +179,8 @@ fn run(committer: &Weak<Committer>, bell: &Bell, interval: Duration) {
         }
         let result = if last.elapsed() >= interval {
             last = Instant::now();
+            // A drop that found no space may find some now.
+            cleaning = true;
             committer.commit()
         } else if write_early {
             committer.write_early()

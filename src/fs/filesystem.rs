@@ -261,13 +261,13 @@ impl Filesystem {
         let space = &self.ctx.space;
         let bytes = space.item_bytes(items);
         self.without_commit(|| space.try_reserve_metadata(bytes, steal))
-            .or_else(|_| self.with_room(|| space.reserve_metadata(bytes, steal)))
+            .or_else(|_| self.with_room_for(steal, || space.reserve_metadata(bytes, steal)))
     }
 
     /// Space for the inode's item, under the same conditions; for [`Filesystem::mark_dirty`].
     pub(in crate::fs) fn ticket(&self, steal: Steal) -> Result<DirtyTicket> {
         self.without_commit(|| self.delayed.prepare_now(steal))
-            .or_else(|_| self.with_room(|| self.delayed.prepare(steal)))
+            .or_else(|_| self.with_room_for(steal, || self.delayed.prepare(steal)))
     }
 
     /// Asks for space, and once more when delayed content has been written: each file that holds
@@ -289,6 +289,20 @@ impl Filesystem {
             Err(Error::NoSpace) if self.make_room() => ask(),
             answer => answer,
         }
+    }
+
+    /// As [`Filesystem::with_room`]; who frees space waits for deleted subvolumes to be dropped, too,
+    /// before there is none.
+    pub(in crate::fs) fn with_room_for<T>(
+        &self,
+        steal: Steal,
+        ask: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        let mut answer = self.with_room(&ask);
+        while matches!(answer, Err(Error::NoSpace)) && steal != Steal::No && self.drop_for_space() {
+            answer = ask();
+        }
+        answer
     }
 
     /// Gives back what is promised to delayed content, and what unlinked inodes hold. False when

@@ -120,8 +120,9 @@ impl Filesystem {
         let entry = entry::removable_entry(&self.ctx, dir, name, subvol)?;
         uuid::prepare(&self.ctx)?;
         let tree = self.ctx.roots.get(&self.ctx, ids::ROOT_TREE_OBJECTID)?;
-        let ticket = self.ticket(Steal::Yes)?;
-        let reservation = self.reserve(DELETE_ITEMS + uuid::ITEMS, Steal::Yes)?;
+        // Unlinks beside a snapshot may have used up what they may: this is what gives it back.
+        let ticket = self.ticket(Steal::Last)?;
+        let reservation = self.reserve(DELETE_ITEMS + uuid::ITEMS, Steal::Last)?;
         // Known before it is dead, so that whoever uses it at that moment isn't turned away.
         self.dying.add(root);
         self.with_trans(reservation, |trans| {

@@ -22,6 +22,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// So long after the last request nobody stands in it any more.
 const IDLE: Duration = Duration::from_secs(2);
 
+/// Steps of a drop before whoever needs its space asks again.
+const STEPS_FOR_SPACE: usize = 64;
+
 struct Tree {
     root: Arc<Root>,
     /// When an inode of it was loaded last.
@@ -83,6 +86,28 @@ impl Filesystem {
     pub fn drop_deleted(&self) -> Result<bool> {
         self.settle_dying(Duration::ZERO);
         self.engine.committer.clean_step()
+    }
+
+    /// Drops a piece of what was deleted because its space is needed, and waits until nobody uses it any
+    /// more if it must. False when nothing was dropped. The caller holds no handle, and no lock but
+    /// `names`, `subvolumes`.
+    pub(in crate::fs) fn drop_for_space(&self) -> bool {
+        let committer = &self.engine.committer;
+        let deadline = Instant::now() + IDLE + LOOK_EVERY;
+        loop {
+            self.settle_dying(IDLE);
+            let steps =
+                (0..STEPS_FOR_SPACE).take_while(|_| committer.clean_step().is_ok_and(|it| it));
+            if steps.count() > 0 {
+                // What it gave back is pinned until then.
+                return committer.commit_trees().is_ok();
+            }
+            let waits = !self.dying.state.lock().trees.is_empty();
+            if !waits || Instant::now() >= deadline {
+                return false;
+            }
+            self.home.evictions.pause(LOOK_EVERY / 10);
+        }
     }
 
     /// Hands the trees over that nobody has open, and nobody has asked for since `idle`.
