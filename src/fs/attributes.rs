@@ -5,6 +5,7 @@
 
 use super::acl::{self, Acl};
 use super::attr::{Attr, FileKind, SetAttr, SetTime, Timestamp};
+use super::delayed::DirtyTicket;
 use super::filesystem::{Filesystem, Node};
 use super::inode::{Inode, InodeMeta, has_unknown_flags, is_frozen};
 use super::node_id::NodeId;
@@ -37,6 +38,11 @@ impl Filesystem {
                 subvolume::want_writable(&inode.root)?;
             }
             check_flags(inode.meta.lock().flags, changes)?;
+            // The kernel sends the times along with a size. Nothing may be refused when that is set.
+            let ticket = match changes.size {
+                Some(_) => Some(self.ticket(Steal::Yes)?),
+                None => None,
+            };
             if let Some(size) = changes.size {
                 self.resize(&inode, size, changes)?;
             } else if changes.kill_suidgid {
@@ -48,7 +54,7 @@ impl Filesystem {
                 ..*changes
             };
             if rest != SetAttr::default() {
-                self.change(&inode, &rest)?;
+                self.change(&inode, &rest, ticket)?;
             }
             self.after_change();
         }
@@ -68,20 +74,27 @@ impl Filesystem {
         if changes.kill_suidgid {
             self.kill_privileges(inode)?;
         }
+        let ticket = self.ticket(Steal::Yes)?;
         // Also where the size stays: preallocated space behind the end goes.
-        self.with_room(|| file::truncate(self, inode, size))?;
+        let steal = if size < old { Steal::Yes } else { Steal::No };
+        self.with_room_for(steal, || file::truncate(self, inode, size))?;
         if old == size {
             return Ok(());
         }
-        let ticket = self.ticket(Steal::Yes)?;
         let mut meta = inode.meta.lock();
         meta.touch_content(Timestamp::now());
         self.mark_dirty(inode, &mut meta, ticket);
         Ok(())
     }
 
-    /// Everything but the size.
-    fn change(&self, inode: &Arc<Inode>, changes: &SetAttr) -> Result<()> {
+    /// Everything but the size, after which `ticket` is there already.
+    fn change(
+        &self,
+        inode: &Arc<Inode>,
+        changes: &SetAttr,
+        ticket: Option<DirtyTicket>,
+    ) -> Result<()> {
+        let ticket = || ticket.map_or_else(|| self.ticket(Steal::No), Ok);
         let new_owner = changes.uid.is_some() || changes.gid.is_some();
         if changes.mode.is_none() && !new_owner {
             // Times only: nothing in the tree changes before the commit.
@@ -90,12 +103,13 @@ impl Filesystem {
             // to be deleted doesn't need them on disk, nor space: on a full filesystem each
             // removal would wait for a commit to find some.
             let mut meta = inode.meta.lock();
-            if meta.orphan {
+            // Neither does one whose item waits for the commit: its space is set aside.
+            if meta.orphan || meta.dirty.is_some() {
                 apply(&mut meta, changes);
                 return Ok(());
             }
             drop(meta);
-            let ticket = self.ticket(Steal::No)?;
+            let ticket = ticket()?;
             let mut meta = inode.meta.lock();
             apply(&mut meta, changes);
             if !meta.orphan {
@@ -120,7 +134,7 @@ impl Filesystem {
         let drop_capability = new_owner
             && inode.kind == FileKind::Regular
             && xattr::read(&self.ctx, inode, xattr::CAPABILITY_NAME)?.is_some();
-        let ticket = self.ticket(Steal::No)?;
+        let ticket = ticket()?;
         if list.is_none() && !drop_capability {
             let mut meta = inode.meta.lock();
             apply(&mut meta, changes);
