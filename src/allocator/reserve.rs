@@ -42,6 +42,10 @@ const WAITING_EXTENT_BYTES: u64 = 256;
 /// what they need in what even stealing operations leave to it.
 pub const FREED_WHEN_FULL: usize = 32;
 
+/// Item changes that such an operation gets: 28 nodes, which leaves some of [`STEAL_LEAST_NODES`] to the
+/// inode items that wait because of it.
+const ITEMS_WHEN_FULL: u64 = 6;
+
 /// Whether the operation frees space in the end and may use the global reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steal {
@@ -259,9 +263,10 @@ impl Space {
         })
     }
 
-    /// For an operation that frees extents: true when the commit could write down the change of
-    /// every extent there is, so that the operation may free as many as it likes at once. Else
-    /// it frees a few ([`FREED_WHEN_FULL`]), and asks again.
+    /// For an operation that removes items or frees extents: true when the commit could write down the
+    /// change of every extent there is, so that the operation may free as many as it likes at once. Else
+    /// it frees a few ([`FREED_WHEN_FULL`], of items that lie side by side), for which it gets no more than
+    /// others leave, and asks again.
     pub fn reserve_freeing(
         self: &Arc<Self>,
         bytes: u64,
@@ -269,7 +274,10 @@ impl Space {
     ) -> Result<(MetaReservation, bool)> {
         match self.try_reserve_metadata(bytes, Steal::No) {
             Ok(reservation) => Ok((reservation, true)),
-            Err(_) => Ok((self.reserve_metadata(bytes, steal)?, false)),
+            Err(_) => {
+                let bytes = bytes.min(self.item_bytes(ITEMS_WHEN_FULL));
+                Ok((self.reserve_metadata(bytes, steal)?, false))
+            }
         }
     }
 

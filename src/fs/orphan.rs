@@ -154,6 +154,8 @@ pub(in crate::fs) struct Orphan {
 const BACKLOG_MAX: usize = 4096;
 /// Items of an inode that one transaction deletes at most.
 const ITEMS_AT_ONCE: usize = 64;
+/// The same on a full filesystem: each may be most of a leaf.
+const ITEMS_AT_ONCE_WHEN_FULL: usize = 4;
 
 impl Filesystem {
     /// Deletes the items of one unlinked inode, if one waits. Returns whether one did.
@@ -215,23 +217,28 @@ impl Filesystem {
             file::drop_items_from(self, root, objectid, 0)?;
         }
         // The inode item has the lowest key: the rest goes first, from the end, in pieces.
+        let mut most = ITEMS_AT_ONCE;
         loop {
             let last = Key::new(objectid, u8::MAX, u64::MAX);
             let mut cursor = self.ctx.search_back(root, &last)?;
             let mut low = None;
             let mut count = 0;
             while let Some(key) = cursor.key() {
-                if key.objectid != objectid || key == item || count == ITEMS_AT_ONCE {
+                if key.objectid != objectid || key == item || count == most {
                     break;
                 }
                 low = Some(key);
                 count += 1;
                 cursor.prev()?;
             }
-            let is_last = count < ITEMS_AT_ONCE;
+            let is_last = count < most;
             // Not by `reserve`: it would wait for the evictions, and this is one.
             let bytes = self.ctx.space.item_bytes(count as u64 + 2);
-            let reservation = self.ctx.space.reserve_metadata(bytes, Steal::Yes)?;
+            let (reservation, roomy) = self.ctx.space.reserve_freeing(bytes, Steal::Yes)?;
+            if !roomy && count > ITEMS_AT_ONCE_WHEN_FULL {
+                most = ITEMS_AT_ONCE_WHEN_FULL;
+                continue;
+            }
             self.with_trans(reservation, |trans| {
                 if let Some(low) = low {
                     self.ctx.delete_range(trans, root, low..=last)?;

@@ -210,3 +210,36 @@ fn a_snapshot_can_be_deleted_on_a_full_filesystem_and_rm_works_at_once() {
         btrfs_check(image.path());
     }
 }
+
+/// Cutting a file, and deleting one with many attributes, asked for more nodes than a filesystem with
+/// large ones keeps for removals.
+#[test]
+fn files_can_be_cut_and_deleted_on_a_full_filesystem_with_large_nodes() {
+    let image = Image::mkfs_btrfs(110, &["-n", "65536", "-m", "dup"]);
+    let mut mount = BtrfuseMount::read_write(image.path());
+    let paths: Vec<_> = (0..60)
+        .map(|number| mount.path().join(format!("file-{number}")))
+        .collect();
+    for (number, path) in (0..).zip(&paths) {
+        write(path, number, 20_000).expect("room");
+        for name in 0..70 {
+            let flags = rustix::fs::XattrFlags::CREATE;
+            rustix::fs::setxattr(path, format!("user.{name}"), &[b'x'; 200], flags).expect("room");
+        }
+    }
+    fill_with_links(&mount);
+    for path in &paths {
+        let file = rustix::fs::open(path, rustix::fs::OFlags::RDWR, 0.into()).expect("a file");
+        for len in [8192, 0] {
+            rustix::fs::ftruncate(&file, len)
+                .unwrap_or_else(|error| panic!("truncate {}: {error}", path.display()));
+        }
+        close(file).expect("nothing waits");
+        rm(path);
+    }
+    mount.sync();
+    let log = mount.log();
+    assert!(!log.contains("no space"), "{log}");
+    mount.unmount();
+    btrfs_check(image.path());
+}
