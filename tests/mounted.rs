@@ -2,8 +2,8 @@
 //! files, and how it ends.
 
 use btrfuse_test_support::{
-    BtrfuseMount, Image, LoopMount, Story, assert_quiet, btrfs_check, btrfuse_binary, run, run_any,
-    temp_dir,
+    BtrfuseMount, Image, LoopMount, Rng, Story, assert_quiet, btrfs_check, btrfuse_binary, run,
+    run_any, temp_dir,
 };
 use rustix::fs::SeekFrom as Place;
 use rustix::mount::{UnmountFlags, unmount};
@@ -49,6 +49,53 @@ fn what_was_synced_is_on_the_image() {
         &[("a", "before the sync"), ("d/b", "before the fsync")],
     );
     drop(file);
+    mount.unmount();
+}
+
+/// What programs write through files that they keep open is in the kernel's page cache, and syncfs(2) on
+/// a FUSE mount doesn't wait until it has come out: a sync, and a snapshot, must have it all the same.
+#[test]
+fn a_sync_and_a_snapshot_hold_what_the_page_cache_held() {
+    const BYTES: usize = 160_000_000;
+    let content = Rng::new(1).bytes(BYTES);
+    let image = Image::mkfs_btrfs(1000, &[]);
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=300");
+    let mut open = Vec::new();
+    for (n, part) in content.chunks(BYTES / 4).enumerate() {
+        let mut file = File::create(mount.path().join(format!("file-{n}"))).expect("a file");
+        file.write_all(part).expect("room");
+        open.push(file);
+    }
+    let snapshot = mount.path().join("snapshot");
+    let mut command = Command::new(btrfuse_binary());
+    command.args(["subvolume", "snapshot"]);
+    run(command.arg(mount.path()).arg(&snapshot));
+    let holds = |place: &Path, parts: &[u8]| {
+        for (n, part) in parts.chunks(BYTES / 4).enumerate() {
+            let found = fs::read(place.join(format!("file-{n}"))).expect("a file");
+            assert!(found == part, "{}, file {n}", place.display());
+        }
+    };
+    holds(&snapshot, &content);
+    // Each page is a request of its own, and more wait than the kernel hands over at once.
+    let mut turned = content.clone();
+    for (n, part) in turned.chunks_mut(BYTES / 4).enumerate() {
+        for (page, bytes) in part.chunks_mut(4096).enumerate().step_by(3) {
+            bytes.reverse();
+            open[n]
+                .write_all_at(bytes, page as u64 * 4096)
+                .expect("room");
+        }
+    }
+    mount.sync();
+    kill_process(pid(&mount), Signal::KILL).expect("our own child");
+    drop(open);
+    let (status, _) = mount.end();
+    assert!(!status.success(), "killed");
+    btrfs_check(image.path());
+    let mount = LoopMount::read_only(image.path());
+    holds(mount.path(), &turned);
+    holds(&mount.path().join("snapshot"), &content);
     mount.unmount();
 }
 

@@ -89,8 +89,8 @@ pub enum Committed {
 
 /// A full commit of everything that was written before.
 ///
-/// syncfs(2) first: it makes the kernel hand over what its page cache still holds, which on a
-/// plain `fuse` mount is all that it does. It also tells, once, of writes that failed earlier.
+/// syncfs(2) first: it makes the kernel begin to hand over what its page cache still holds, in large
+/// pieces; the daemon waits for the rest. It also tells, once, of writes that failed earlier.
 pub fn full_commit(dir: &File) -> rustix::io::Result<Committed> {
     let handed_over = rustix::fs::syncfs(dir);
     // SAFETY: BTRFS_IOC_SYNC takes no argument, so the daemon or kernel touches none of our

@@ -6,11 +6,16 @@
 
 use super::utab;
 use crate::fs::Filesystem;
+use crate::fuse::HandOver;
 use crate::fuse::control::Watchers;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::volume::FileDevice;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the kernel may take to hand over what its cache holds: a slow disk takes in a gigabyte.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a mount ended; the error is what a user should know of it.
 pub type Outcome = Result<(), String>;
@@ -39,6 +44,7 @@ pub struct Ending {
     /// A daemon: nobody but the log hears of the outcome.
     pub in_background: bool,
     watchers: Arc<Watchers>,
+    hand_over: Arc<HandOver>,
     session_over: AtomicBool,
     /// Held by whoever ends the mount, to the end: others wait for the outcome.
     state: Mutex<State>,
@@ -46,13 +52,20 @@ pub struct Ending {
 
 impl Ending {
     /// Of a mount of `image` on `dir`.
-    pub fn new(image: &Path, dir: &Path, open: Open, watchers: Arc<Watchers>) -> Self {
+    pub fn new(
+        image: &Path,
+        dir: &Path,
+        open: Open,
+        watchers: Arc<Watchers>,
+        hand_over: Arc<HandOver>,
+    ) -> Self {
         Self {
             image: image.to_owned(),
             dir: dir.to_owned(),
             registered: false,
             in_background: false,
             watchers,
+            hand_over,
             session_over: AtomicBool::new(false),
             state: Mutex::new(State::Open(open)),
         }
@@ -70,8 +83,19 @@ impl Ending {
         self.session_over.load(Ordering::Acquire)
     }
 
+    /// Has the kernel hand over what programs wrote through files that they still have open.
+    pub fn gather(&self) {
+        if !self.hand_over.wait(PATIENCE) {
+            let (image, secs) = (self.image.display(), PATIENCE.as_secs());
+            log::warn!(
+                "{image}: what the kernel's cache holds hasn't come within {secs} s: it is left behind"
+            );
+        }
+    }
+
     /// Makes everything so far durable, unless it is over already.
     pub fn sync(&self) -> crate::error::Result<()> {
+        self.gather();
         match &*self.state.lock() {
             State::Open(open) => open.fs.sync(),
             State::Over(_) => Ok(()),
@@ -138,7 +162,8 @@ mod tests {
         // As a session does that goes on.
         let in_use = (device.clone(), fs.clone());
         let watchers = Arc::new(Watchers::new());
-        let ending = Ending::new(&image, place.path(), Open { device, fs }, watchers);
+        let open = Open { device, fs };
+        let ending = Ending::new(&image, place.path(), open, watchers, Arc::default());
         let reached = || {
             let outcome = ending.reach(Ok(()));
             // Free for the next, though not closed.

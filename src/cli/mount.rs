@@ -321,7 +321,9 @@ fn begin(plan: &Plan, starter: &mut Starter) -> Result<(Session, Arc<Ending>), F
         }
     };
     let unmounter = session.unmounter();
-    let mut ending = Ending::new(&plan.image, &plan.dir, Open { device, fs }, watchers);
+    let open = Open { device, fs };
+    let hand_over = session.hand_over();
+    let mut ending = Ending::new(&plan.image, &plan.dir, open, watchers, hand_over);
     ending.registered = plan.register;
     ending.in_background = starter.is_daemon();
     let ending = Arc::new(ending);

@@ -2,7 +2,8 @@
 //!
 //! SIGINT, SIGTERM and SIGHUP unmount. If programs still use the mount it is detached, what
 //! they wrote is committed at once, and they get a little time; after that, or at a second
-//! signal, the last commit is made under them and they see the mount gone. Never: a mount of
+//! signal, the last commit is made under them, with all that they have written, and they see the
+//! mount gone. Never: a mount of
 //! somebody else's, be it over ours or below it.
 
 use super::ending::Ending;
@@ -80,6 +81,7 @@ fn leave(unmounter: &Unmounter, ending: &Ending, again: &mut Option<Signals>) {
     }
     // The programs stay; their filesystem goes. Requests that come after the commit fail.
     log::warn!("ending while programs still use {dir}");
+    ending.gather();
     let code = match ending.reach(Ok(())) {
         Ok(()) => 0,
         Err(words) => {

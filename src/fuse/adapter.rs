@@ -1,19 +1,18 @@
-//! What stands between FUSE requests and [`crate::fs`]: open directories, who may ask what of
-//! the daemon, what the kernel doesn't say. `dispatch.rs` has the requests themselves.
+//! What stands between FUSE requests and [`crate::fs`]: open directories, who asks, what the kernel
+//! doesn't say. `dispatch.rs` has the requests themselves.
 
 use super::answer::TTL;
-use super::changes::Changes;
-use super::control::{self, Watchers};
-use super::convert::{self, node};
+use super::control::Watchers;
+use super::convert;
 use super::guard::Guard;
+use super::hand_over::HandOver;
 use super::handles::Handles;
+use super::ioctls::Ioctls;
 use super::late_errors::LateErrors;
 use super::process;
-use super::seeks::Seeks;
 use crate::error::{Error, Result};
-use crate::fs::subvolume::ioctl::{freezes, uses_umask};
-use crate::fs::{self, Caller, DirHandle, Filesystem, IoctlAnswer, NodeId, Who};
-use crate::sync::{Arc, RwLock};
+use crate::fs::{Caller, DirHandle, Filesystem, NodeId};
+use crate::sync::Arc;
 use fuser::{Errno, FileHandle, Generation, INodeNo, ReplyDirectoryPlus, Request};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -25,48 +24,39 @@ const ROOM_BYTES: u64 = 1 << 20;
 /// The engine behind a FUSE session.
 pub struct Adapter {
     pub(in crate::fuse) fs: Arc<Filesystem>,
-    watchers: Arc<Watchers>,
-    owner: u32,
     pub(in crate::fuse) guard: Arc<Guard>,
     pub(in crate::fuse) directories: Handles<DirHandle>,
-    /// Held shared by writes: a full commit waits for those that have begun, because the
-    /// kernel counts the pages of a syncfs(2) as written when it has only sent them.
-    pub(in crate::fuse) writing: RwLock<()>,
     pub(in crate::fuse) late: Arc<LateErrors>,
-    pub(in crate::fuse) seeks: Arc<Seeks>,
-    pub(in crate::fuse) changes: Arc<Changes>,
+    pub(in crate::fuse) hand_over: Arc<HandOver>,
+    pub(in crate::fuse) ioctls: Arc<Ioctls>,
 }
 
 impl Adapter {
     /// An adapter for a mount that belongs to the user `owner`.
     pub fn new(fs: Arc<Filesystem>, watchers: Arc<Watchers>, owner: u32) -> Self {
-        Self {
-            fs,
+        let (guard, late) = (Arc::<Guard>::default(), Arc::<LateErrors>::default());
+        let ioctls = Ioctls {
+            fs: fs.clone(),
             watchers,
             owner,
-            guard: Arc::default(),
-            directories: Handles::new(),
-            writing: RwLock::new(()),
-            late: Arc::default(),
-            seeks: Arc::default(),
+            guard: guard.clone(),
+            late: late.clone(),
             changes: Arc::default(),
+        };
+        Self {
+            fs,
+            guard,
+            directories: Handles::new(),
+            late,
+            hand_over: Arc::default(),
+            ioctls: Arc::new(ioctls),
         }
-    }
-
-    fn full_commit(&self) -> Result<()> {
-        self.wait_for_writes();
-        self.fs.sync()
     }
 
     /// A file was opened: its handle.
     pub(in crate::fuse) fn opened(&self, ino: INodeNo, flags: i32) -> FileHandle {
-        self.seeks.opened(ino, flags);
+        self.hand_over.opened(ino, flags);
         FileHandle(self.late.handle())
-    }
-
-    /// Returns when all writes that have begun are in the engine.
-    fn wait_for_writes(&self) {
-        drop(self.writing.write());
     }
 
     /// The error that a write through an open file gets, because those before it failed.
@@ -75,62 +65,6 @@ impl Adapter {
             let space = self.fs.statfs();
             space.is_ok_and(|space| space.available * u64::from(space.block_size) >= ROOM_BYTES)
         })
-    }
-
-    /// Answers an ioctl: what the daemon itself is asked, or the filesystem.
-    pub(in crate::fuse) fn control(
-        &self,
-        req: &Request,
-        ino: INodeNo,
-        cmd: u32,
-        input: &[u8],
-    ) -> Result<IoctlAnswer> {
-        let owns_mount = req.uid() == 0 || req.uid() == self.owner;
-        match cmd {
-            control::SYNC | control::WAIT_SYNC => {
-                self.full_commit().map(|()| IoctlAnswer::default())
-            }
-            control::START_SYNC => {
-                self.full_commit()?;
-                Ok(self.fs.info().generation.to_le_bytes().to_vec().into())
-            }
-            control::STATS => self.stats(),
-            control::WATCH if owns_mount => {
-                self.watchers.add(input).map(|()| IoctlAnswer::default())
-            }
-            control::WATCH => Err(Error::NotPermitted(
-                "only root and the mount's owner may ask",
-            )),
-            _ => {
-                if freezes(cmd) {
-                    self.wait_for_writes();
-                }
-                let umask = match uses_umask(cmd) {
-                    true => process::umask(req.pid()),
-                    false => 0,
-                };
-                let who = Who {
-                    caller: caller(req, umask),
-                    admin: owns_mount,
-                    groups: &|| process::groups(req.pid()),
-                };
-                let answer = self.fs.ioctl(&who, node(ino), cmd, input)?;
-                if fs::changes_attributes(cmd) {
-                    self.late.attributes_changed(ino.0);
-                }
-                Ok(answer)
-            }
-        }
-    }
-
-    fn stats(&self) -> Result<IoctlAnswer> {
-        let json = serde_json::to_vec(&self.fs.stats());
-        let mut bytes = json.map_err(|_| Error::Invalid("numbers that JSON can't hold"))?;
-        if bytes.len() > control::STATS_BYTES {
-            return Err(Error::Range);
-        }
-        bytes.resize(control::STATS_BYTES, 0);
-        Ok(bytes.into())
     }
 
     /// The open directory behind a handle number.
@@ -172,6 +106,13 @@ impl Adapter {
         }
         let gid = self.fs.getattr(node)?.gid;
         Ok(gid != req.gid() && !process::groups(req.pid()).contains(&gid))
+    }
+}
+
+impl Drop for Adapter {
+    fn drop(&mut self) {
+        // Their jobs hold the filesystem.
+        self.hand_over.stop();
     }
 }
 

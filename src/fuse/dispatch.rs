@@ -5,8 +5,8 @@
 
 use super::adapter::{Adapter, caller};
 use super::answer::{self, TTL};
-use super::seeks::Question;
 use super::{convert, negotiate};
+use super::{ioctls, seeks};
 use crate::fs::{FileKind, RenameFlags, SetAttr, WriteFlags, XattrMode};
 use convert::{node, set_time, timestamp};
 use fuser::{
@@ -258,7 +258,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let done = self.guard.run("release", || {
-            self.seeks.released(ino, flags.0);
+            self.hand_over.released(ino, flags.0);
             self.fs.release(node(ino));
             Ok(())
         });
@@ -301,11 +301,9 @@ impl fuser::Filesystem for Adapter {
             from_cache: write_flags.contains(fuser::WriteFlags::FUSE_WRITE_CACHE),
             kill_suidgid: write_flags.contains(fuser::WriteFlags::FUSE_WRITE_KILL_SUIDGID),
         };
-        let written = {
-            let _writing = self.writing.read();
-            self.guard
-                .run("write", || self.fs.write(node(ino), offset, data, flags))
-        };
+        let written = self
+            .guard
+            .run("write", || self.fs.write(node(ino), offset, data, flags));
         match written {
             Ok(bytes) => reply.written(bytes),
             Err(errno) => {
@@ -492,9 +490,8 @@ impl fuser::Filesystem for Adapter {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let control = || self.control(req, ino, cmd, in_data);
-        let done = self.guard.run("ioctl", control);
-        self.changes.answer(done, out_size, reply);
+        let question = ioctls::Question::new(req, ino, cmd, in_data, out_size, reply);
+        self.ioctls.ask(question, &self.hand_over);
     }
 
     fn fallocate(
@@ -522,13 +519,15 @@ impl fuser::Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let question = Question {
+        let question = seeks::Question {
             ino,
             offset,
             whence,
             reply,
         };
-        self.seeks.ask(question, &self.fs, &self.guard);
+        let (fs, guard) = (self.fs.clone(), self.guard.clone());
+        self.hand_over
+            .file(ino, offset, move || question.answer(&fs, &guard));
     }
 
     fn copy_file_range(
@@ -546,13 +545,10 @@ impl fuser::Filesystem for Adapter {
     ) {
         // The reply holds 32 bits; a short copy is asked to go on.
         let len = len.min(1 << 30);
-        let copied = {
-            let _writing = self.writing.read();
-            self.guard.run("copy_file_range", || {
-                self.fs
-                    .copy_file_range(node(ino_in), offset_in, node(ino_out), offset_out, len)
-            })
-        };
+        let copied = self.guard.run("copy_file_range", || {
+            self.fs
+                .copy_file_range(node(ino_in), offset_in, node(ino_out), offset_out, len)
+        });
         match copied {
             Ok(bytes) => reply.written(bytes as u32),
             Err(errno) => reply.error(errno),

@@ -12,7 +12,9 @@ mod convert;
 mod dispatch;
 mod fusermount;
 mod guard;
+mod hand_over;
 mod handles;
+mod ioctls;
 mod late_errors;
 mod mount_id;
 mod negotiate;
@@ -23,5 +25,6 @@ pub mod subvolumes;
 
 pub use adapter::Adapter;
 pub use fusermount::unmount as unmount_as_user;
+pub use hand_over::HandOver;
 pub use mount_id::MountId;
 pub use session::{Access, Point, Session, Unmounter, default_threads};

@@ -6,8 +6,9 @@
 
 use super::adapter::Adapter;
 use super::fusermount;
+use super::hand_over::HandOver;
 use super::mount_id::MountId;
-use crate::sync::thread;
+use crate::sync::{Arc, thread};
 use fuser::{Config, SessionACL};
 use rustix::fs::{Access as FileAccess, Mode, OFlags};
 use rustix::io::Errno;
@@ -54,6 +55,7 @@ pub struct Session {
     /// is still one that came and went, and whoever took it out expects no complaint.
     fuser: Option<fuser::Session<Adapter>>,
     unmounter: Unmounter,
+    hand_over: Arc<HandOver>,
 }
 
 /// Takes the mount out of the tree, from any thread; never a mount of somebody else's that is on
@@ -95,25 +97,26 @@ impl Session {
             Access::Everybody => SessionACL::All,
             Access::Owner => SessionACL::Owner,
         };
-        let (late, seeks) = (adapter.late.clone(), adapter.seeks.clone());
-        let changes = adapter.changes.clone();
-        let (fs, guard) = (adapter.fs.clone(), adapter.guard.clone());
+        let (late, hand_over) = (adapter.late.clone(), adapter.hand_over.clone());
+        let ioctls = adapter.ioctls.clone();
         match fuser::Session::from_fd(adapter, device, acl, config(point, acl)) {
             Ok(fuser) => {
                 late.start(fuser.notifier());
-                changes.start(fuser.notifier());
-                seeks.start(fuser.notifier(), fs, guard);
+                ioctls.changes.start(fuser.notifier());
+                hand_over.start(&fuser.notifier());
                 if let Some(mount) = unmounter.mount.filter(|_| !by_helper) {
                     widen_readahead(&mount.device());
                 }
                 Ok(Self {
                     fuser: Some(fuser),
                     unmounter,
+                    hand_over,
                 })
             }
             Err(why) if is_gone(&why) => Ok(Self {
                 fuser: None,
                 unmounter,
+                hand_over,
             }),
             Err(why) => {
                 let _ = unmounter.detach();
@@ -129,10 +132,17 @@ impl Session {
         self.unmounter.clone()
     }
 
+    /// What has the kernel hand over what programs wrote, from another thread.
+    pub fn hand_over(&self) -> Arc<HandOver> {
+        self.hand_over.clone()
+    }
+
     /// Answers requests until the mount is gone. Everything that the adapter holds is dropped
     /// when this returns.
     pub fn serve(self) -> io::Result<()> {
-        let Self { fuser, unmounter } = self;
+        let Self {
+            fuser, unmounter, ..
+        } = self;
         let Some(fuser) = fuser else {
             log::info!("unmounted before its first request");
             return Ok(());

@@ -3,9 +3,17 @@
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// A place in the kernel's log.
-pub struct KernelLog(OwnedFd);
+/// A place in the kernel's log. What follows is read all the time, because the kernel forgets its oldest
+/// lines, and other tests beside make it write many.
+pub struct KernelLog(Arc<Mutex<Reader>>);
+
+struct Reader {
+    kmsg: OwnedFd,
+    read: Vec<String>,
+}
 
 /// Lines that say nothing against an image, with the reason.
 const HARMLESS: &[&str] = &[
@@ -26,30 +34,27 @@ impl KernelLog {
             panic!("/dev/kmsg can't be read ({e}): the kernel's log is one of the judges")
         });
         rustix::fs::seek(&kmsg, rustix::fs::SeekFrom::End(0)).expect("kmsg seeks to its end");
-        Self(kmsg)
+        let read = Vec::new();
+        let reader = Arc::new(Mutex::new(Reader { kmsg, read }));
+        let weak = Arc::downgrade(&reader);
+        std::thread::spawn(move || {
+            while let Some(reader) = weak.upgrade() {
+                locked(&reader).go_on();
+                drop(reader);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        Self(reader)
     }
 
-    /// Warnings and errors since then that name one of `devices` (`loop3`), and every BUG,
-    /// WARNING and oops that names btrfs.
+    /// Warnings and errors since then, or the last question, that name one of `devices` (`loop3`), and
+    /// every BUG, WARNING and oops that names btrfs.
     pub fn complaints(&self, devices: &[String]) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut record = [0_u8; 8192];
-        loop {
-            match rustix::io::read(&self.0, &mut record) {
-                Ok(0) | Err(Errno::AGAIN) => return found,
-                Ok(len) => {
-                    let line = String::from_utf8_lossy(&record[..len]).into_owned();
-                    if is_complaint(&line, devices) {
-                        found.push(line.trim_end().to_owned());
-                    }
-                }
-                // Overwritten before it was read: the next read goes on with the oldest.
-                Err(Errno::PIPE) => {
-                    found.push("the kernel's log overran before it was read".into())
-                }
-                Err(error) => panic!("reading /dev/kmsg: {error}"),
-            }
-        }
+        let mut reader = locked(&self.0);
+        reader.go_on();
+        let mut found = std::mem::take(&mut reader.read);
+        found.retain(|line| line == OVERRUN || is_complaint(line, devices));
+        found
     }
 
     /// Fails the test when the kernel complained.
@@ -61,6 +66,32 @@ impl KernelLog {
             "the kernel complained:\n{}",
             complaints.join("\n")
         );
+    }
+}
+
+/// Said when lines are missing.
+const OVERRUN: &str = "the kernel's log overran before it was read";
+
+fn locked(reader: &Mutex<Reader>) -> MutexGuard<'_, Reader> {
+    reader.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Reader {
+    /// Reads what there is.
+    fn go_on(&mut self) {
+        let mut record = [0_u8; 8192];
+        loop {
+            match rustix::io::read(&self.kmsg, &mut record) {
+                Ok(0) | Err(Errno::AGAIN) => return,
+                Ok(len) => {
+                    let line = String::from_utf8_lossy(&record[..len]);
+                    self.read.push(line.trim_end().to_owned());
+                }
+                // Overwritten before it was read: the next read goes on with the oldest.
+                Err(Errno::PIPE) => self.read.push(OVERRUN.to_owned()),
+                Err(error) => panic!("reading /dev/kmsg: {error}"),
+            }
+        }
     }
 }
 

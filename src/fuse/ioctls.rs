@@ -1,0 +1,132 @@
+//! Ioctls: what the daemon itself is asked ([`super::control`]), and what the filesystem answers.
+//!
+//! Owns: that a full commit, and whatever freezes a subvolume, begins when the kernel has handed over
+//! what programs wrote before. Never: that wait in a thread that answers requests.
+
+use super::adapter::caller;
+use super::changes::Changes;
+use super::control::{self, Watchers};
+use super::convert::node;
+use super::guard::Guard;
+use super::hand_over::HandOver;
+use super::late_errors::LateErrors;
+use super::process;
+use crate::error::{Error, Result};
+use crate::fs::subvolume::ioctl::{freezes, uses_umask};
+use crate::fs::{self, Caller, Filesystem, IoctlAnswer, Who};
+use crate::sync::Arc;
+use fuser::{INodeNo, ReplyIoctl, Request};
+
+/// Answers ioctls of one mount.
+pub struct Ioctls {
+    pub fs: Arc<Filesystem>,
+    pub watchers: Arc<Watchers>,
+    /// Whose mount it is.
+    pub owner: u32,
+    pub guard: Arc<Guard>,
+    pub late: Arc<LateErrors>,
+    pub changes: Arc<Changes>,
+}
+
+/// A request, and the way to answer it.
+pub struct Question {
+    caller: Caller,
+    ino: INodeNo,
+    cmd: u32,
+    input: Vec<u8>,
+    out_size: u32,
+    reply: ReplyIoctl,
+}
+
+impl Question {
+    /// What `req` asks.
+    pub fn new(
+        req: &Request,
+        ino: INodeNo,
+        cmd: u32,
+        input: &[u8],
+        out_size: u32,
+        reply: ReplyIoctl,
+    ) -> Self {
+        let umask = match uses_umask(cmd) {
+            true => process::umask(req.pid()),
+            false => 0,
+        };
+        Self {
+            caller: caller(req, umask),
+            ino,
+            cmd,
+            input: input.to_vec(),
+            out_size,
+            reply,
+        }
+    }
+}
+
+impl Ioctls {
+    /// Answers, now or when the kernel has handed over what was written.
+    pub fn ask(self: &Arc<Self>, question: Question, hand_over: &HandOver) {
+        if !needs_all_writes(question.cmd) {
+            let pid = question.caller.pid;
+            return self.answer(question, &|| process::groups(pid));
+        }
+        // Now: later the number may be another process's.
+        let groups = process::groups(question.caller.pid);
+        let ioctls = self.clone();
+        hand_over.everything(move || ioctls.answer(question, &|| groups.clone()));
+    }
+
+    fn answer(&self, question: Question, groups: &dyn Fn() -> Vec<u32>) {
+        let done = self.guard.run("ioctl", || self.control(&question, groups));
+        self.changes.answer(done, question.out_size, question.reply);
+    }
+
+    fn control(&self, question: &Question, groups: &dyn Fn() -> Vec<u32>) -> Result<IoctlAnswer> {
+        let (caller, cmd, input) = (question.caller, question.cmd, &question.input[..]);
+        let owns_mount = caller.uid == 0 || caller.uid == self.owner;
+        match cmd {
+            control::SYNC | control::WAIT_SYNC => self.fs.sync().map(|()| IoctlAnswer::default()),
+            control::START_SYNC => {
+                self.fs.sync()?;
+                Ok(self.fs.info().generation.to_le_bytes().to_vec().into())
+            }
+            control::STATS => self.stats(),
+            control::WATCH if owns_mount => {
+                self.watchers.add(input).map(|()| IoctlAnswer::default())
+            }
+            control::WATCH => Err(Error::NotPermitted(
+                "only root and the mount's owner may ask",
+            )),
+            _ => {
+                let who = Who {
+                    caller,
+                    admin: owns_mount,
+                    groups,
+                };
+                let answer = self.fs.ioctl(&who, node(question.ino), cmd, input)?;
+                if fs::changes_attributes(cmd) {
+                    self.late.attributes_changed(question.ino.0);
+                }
+                Ok(answer)
+            }
+        }
+    }
+
+    fn stats(&self) -> Result<IoctlAnswer> {
+        let json = serde_json::to_vec(&self.fs.stats());
+        let mut bytes = json.map_err(|_| Error::Invalid("numbers that JSON can't hold"))?;
+        if bytes.len() > control::STATS_BYTES {
+            return Err(Error::Range);
+        }
+        bytes.resize(control::STATS_BYTES, 0);
+        Ok(bytes.into())
+    }
+}
+
+/// Whether what programs have written before must be in the engine when the answer is made.
+fn needs_all_writes(cmd: u32) -> bool {
+    matches!(
+        cmd,
+        control::SYNC | control::WAIT_SYNC | control::START_SYNC
+    ) || freezes(cmd)
+}
