@@ -1,14 +1,16 @@
 //! kill -9 under load: whoever was told that something is durable finds it.
 //!
 //! Four threads make, change, rename and delete files, each in a folder of its own, and fsync some
-//! of it; the daemon is killed at any moment, and a new mount must hold what the book allows.
+//! of it; the daemon is killed at any moment, or dies because it gets no more memory, and a new mount must
+//! hold what the book allows.
 
 mod book;
+mod deaths;
 
 use book::Book;
 use btrfuse_test_support::check::{check, complaints};
 use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, Rng, btrfs_check};
-use rustix::process::{Pid, Signal, kill_process};
+use deaths::Death;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -126,6 +128,10 @@ fn work(folder: &Path, book: &mut Book, rng: &mut Rng, killed: &AtomicBool) -> u
         match step(folder, book, rng) {
             Ok(durable) => told += u64::from(durable),
             Err(why) => {
+                // It may also live on, and say so: what failed may have been done in part.
+                if killed.load(Ordering::SeqCst) && why.raw_os_error() == Some(libc::ENOMEM) {
+                    continue;
+                }
                 let gone = [libc::ENOTCONN, libc::ECONNABORTED, libc::EIO].map(Some);
                 assert!(killed.load(Ordering::SeqCst), "before the kill: {why}");
                 assert!(gone.contains(&why.raw_os_error()), "after the kill: {why}");
@@ -135,13 +141,37 @@ fn work(folder: &Path, book: &mut Book, rng: &mut Rng, killed: &AtomicBool) -> u
     }
 }
 
-fn kill_and_look(kills: u64, seed: u64) {
-    println!("{kills} kills, seed {seed}");
+/// Has the daemon hold as much as it will, until it is gone.
+fn inflate(folder: &Path) {
+    let bytes = vec![7; 4 << 20];
+    let path = folder.join("balloon");
+    let blow = || -> io::Result<()> {
+        let file = File::create(&path)?;
+        for at in 0..24 {
+            file.write_all_at(&bytes, at * bytes.len() as u64)?;
+        }
+        drop(file);
+        fs::remove_file(&path)
+    };
+    loop {
+        // Without space or memory there may be some again.
+        let gone = [libc::ENOTCONN, libc::ECONNABORTED].map(Some);
+        if let Err(why) = blow()
+            && gone.contains(&why.raw_os_error())
+        {
+            return;
+        }
+    }
+}
+
+fn kill_and_look(kills: u64, seed: u64, death: impl Fn(&mut Rng) -> Death) {
+    println!("{kills} deaths, seed {seed}");
     let mut rng = Rng::new(seed);
     let nodesize = *rng.choose(&["4096", "16384"]);
     let image = Image::mkfs_btrfs(900, &["-n", nodesize]);
     let mut books: Vec<Book> = (0..WRITERS).map(|_| Book::default()).collect();
     let (mut told, mut slowest, mut all) = (0, Duration::ZERO, Duration::ZERO);
+    let (mut starved, mut meant) = (0_u64, 0_u64);
     let mount = BtrfuseMount::read_write(image.path());
     for writer in 0..WRITERS {
         fs::create_dir(mount.path().join(writer.to_string())).expect("a writable mount");
@@ -163,6 +193,8 @@ fn kill_and_look(kills: u64, seed: u64) {
         }
         let (killed, mut seeds) = (AtomicBool::new(false), rng.clone());
         rng.next_u64();
+        let death = death(&mut rng);
+        let mut died = false;
         let sum: u64 = std::thread::scope(|scope| {
             let killed = &killed;
             let writers: Vec<_> = books
@@ -174,29 +206,35 @@ fn kill_and_look(kills: u64, seed: u64) {
                     scope.spawn(move || work(&folder, book, &mut rng, killed))
                 })
                 .collect();
+            if !matches!(death, Death::Kill) {
+                scope.spawn(|| inflate(mount.path()));
+            }
             std::thread::sleep(Duration::from_millis(seeds.below(200)));
             killed.store(true, Ordering::SeqCst);
-            let pid = Pid::from_raw(mount.daemon_id().cast_signed()).expect("running");
-            kill_process(pid, Signal::KILL).expect("our own child");
+            died = death.come(&mount);
             writers
                 .into_iter()
                 .map(|writer| writer.join().expect("a writer"))
                 .sum()
         });
         told += sum;
-        let (status, _) = mount.end();
-        assert!(!status.success(), "killed");
+        starved += u64::from(died);
+        meant += u64::from(!matches!(death, Death::Kill));
+        let (status, log) = mount.end();
+        assert!(!status.success(), "dead of {death:?}");
+        assert!(!log.contains("bug:"), "{death:?}: {log}");
         if kill % JUDGED_EVERY == 0 || kill == kills {
-            judge(&image, &mut books, &format!("seed {seed}, kill {kill}"));
-            println!("{kill} kills, {told} times told durable");
+            judge(&image, &mut books, &format!("seed {seed}, death {kill}"));
+            println!("{kill} deaths, {told} times told durable");
         }
     }
     println!(
-        "{kills} kills, seed {seed}: {told} times told durable, 0 lost; a mount took {:.3} s on \
-         average and {:.3} s at most",
+        "{kills} deaths ({starved} for want of memory), seed {seed}: {told} times told durable, 0 lost; \
+         a mount took {:.3} s on average and {:.3} s at most",
         all.as_secs_f64() / kills as f64,
         slowest.as_secs_f64()
     );
+    assert!(starved * 2 >= meant, "{starved} of {meant} starved");
     // Enough was going on to lose something.
     assert!(told > kills, "{told}");
 }
@@ -224,13 +262,25 @@ fn judge(image: &Image, books: &mut [Book], when: &str) {
     kernel.unmount();
 }
 
-/// `scripts/kills` names how many kills: `BTRFUSE_KILLS`, of the seed `BTRFUSE_KILLS_SEED`.
-#[test]
-fn what_was_told_survives_kills() {
+/// `scripts/kills` names how many deaths of each kind: `BTRFUSE_KILLS`, of the seed `BTRFUSE_KILLS_SEED`.
+fn wanted(least: u64) -> (u64, u64) {
     let number = |name: &str| {
         let text = std::env::var(name).ok();
         text.map(|text| text.parse().expect("a number"))
     };
-    let kills = number("BTRFUSE_KILLS").unwrap_or(25);
-    kill_and_look(kills, number("BTRFUSE_KILLS_SEED").unwrap_or(1));
+    let kills = number("BTRFUSE_KILLS").unwrap_or(least);
+    (kills, number("BTRFUSE_KILLS_SEED").unwrap_or(1))
+}
+
+#[test]
+fn what_was_told_survives_kills() {
+    let (kills, seed) = wanted(25);
+    kill_and_look(kills, seed, |_| Death::Kill);
+}
+
+/// A limit on memory ends in a clean death, and never in a bad image.
+#[test]
+fn what_was_told_survives_a_lack_of_memory() {
+    let (deaths, seed) = wanted(15);
+    kill_and_look(deaths, seed, Death::of_hunger);
 }
