@@ -152,6 +152,7 @@ fn fsx(on: &Path, seed: u64, operations: u64, longest: u64) {
     let sizes = format!(
         "flen = {longest}
 [opsize]
+min = 1
 max = {}
 ",
         longest / 10
