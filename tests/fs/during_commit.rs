@@ -169,9 +169,7 @@ fn everything(fs: &Filesystem, dir: NodeId) {
     fs.clean().unwrap();
 }
 
-#[test]
-fn operations_go_on_while_a_commit_is_written() {
-    let image = Image::mkfs_btrfs(256, &["-n", "4096"]);
+fn mount(image: &Image) -> (Arc<Holding>, Arc<Filesystem>) {
     let device = Arc::new(Holding {
         inner: FileDevice::open(image.path(), false).unwrap(),
         hold: Mutex::new(None),
@@ -183,17 +181,32 @@ fn operations_go_on_while_a_commit_is_written() {
     };
     let on: Arc<dyn BlockDevice> = device.clone();
     let fs = Filesystem::mount(vec![on], &options).unwrap();
-    for (round, step) in STEPS.into_iter().enumerate() {
-        let dir = prepare(&fs, round);
-        let durable = fs.info().generation;
+    (device, fs)
+}
+
+impl Holding {
+    /// The next commit is held at `step`: who is told when, and the way to let it go on.
+    fn plan(&self, step: Step) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
         let (reached, is_reached) = mpsc::channel();
         let (let_go, go_on) = mpsc::channel();
-        *device.hold.lock().unwrap() = Some(Hold {
+        *self.hold.lock().unwrap() = Some(Hold {
             step,
             superblock_written: false,
             reached,
             go_on,
         });
+        (is_reached, let_go)
+    }
+}
+
+#[test]
+fn operations_go_on_while_a_commit_is_written() {
+    let image = Image::mkfs_btrfs(256, &["-n", "4096"]);
+    let (device, fs) = mount(&image);
+    for (round, step) in STEPS.into_iter().enumerate() {
+        let dir = prepare(&fs, round);
+        let durable = fs.info().generation;
+        let (is_reached, let_go) = device.plan(step);
         thread::scope(|scope| {
             let commit = scope.spawn(|| fs.sync());
             is_reached
@@ -238,4 +251,37 @@ fn operations_go_on_while_a_commit_is_written() {
         assert_eq!(names, 7, "round {round}");
     }
     kernel.unmount();
+}
+
+/// What changed before the commit that is on its way is durable with that one, and no sooner.
+#[test]
+fn an_fsync_waits_for_the_commit_that_has_its_change() {
+    let image = Image::mkfs_btrfs(256, &[]);
+    let (device, fs) = mount(&image);
+    let c = caller();
+    for (round, step) in STEPS.into_iter().enumerate() {
+        let name = format!("file-{round}");
+        let made = fs.create(&c, ROOT, name.as_bytes(), 0o600, libc::O_RDWR);
+        let node = made.unwrap().node;
+        fs.write(node, 0, &[7; 30_000], WriteFlags::default())
+            .unwrap();
+        let durable = fs.info().generation;
+        let (is_reached, let_go) = device.plan(step);
+        thread::scope(|scope| {
+            let commit = scope.spawn(|| fs.sync());
+            is_reached
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("the commit never came to {step:?}"));
+            let (fs, (told, is_told)) = (&fs, mpsc::channel());
+            scope.spawn(move || told.send(fs.fsync(node, false)));
+            let early = is_told.recv_timeout(Duration::from_millis(200));
+            assert!(early.is_err(), "{step:?}: {early:?}");
+            let_go.send(()).unwrap();
+            commit.join().unwrap().unwrap();
+            is_told.recv_timeout(PATIENCE).unwrap().unwrap();
+        });
+        assert_eq!(fs.info().generation, durable + 1);
+    }
+    drop(device);
+    end(fs, image.path());
 }
