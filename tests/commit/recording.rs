@@ -6,6 +6,7 @@
 
 use btrfuse::volume::{BlockDevice, MemoryDevice};
 use btrfuse_test_support::Rng;
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -112,6 +113,8 @@ enum Subset {
     Torn,
     /// One bit a write.
     These(u64),
+    /// So many, in the order of writing.
+    First(usize),
 }
 
 /// How many states of an epoch are looked at.
@@ -123,6 +126,8 @@ pub struct Depth {
     pub random: usize,
     /// All, in the order of writing, of an epoch of up to so many writes; besides random ones.
     pub exhaustive: usize,
+    /// Besides these, a cut at every write: all that came before it, in the order of writing.
+    pub every_write: bool,
 }
 
 impl Recording {
@@ -149,6 +154,7 @@ impl Recording {
             singles,
             random,
             exhaustive: 0,
+            every_write: false,
         };
         self.visit_to(depth, rng, judge)
     }
@@ -181,6 +187,9 @@ impl Recording {
                     subsets.push(Subset::Only(rng.below(writes.len() as u64) as usize));
                 }
             }
+            if depth.every_write && writes.len() > depth.exhaustive {
+                subsets.extend((0..writes.len()).map(Subset::First));
+            }
             if !writes.is_empty() {
                 subsets.extend((0..depth.random).map(|n| {
                     if n % 2 == 0 {
@@ -193,13 +202,18 @@ impl Recording {
             // Until the flush is over a cut may take any of the epoch's writes, so that each of these
             // states can be what is left of all that was told before it.
             let told = self.told(from, to, acknowledged);
+            let mut seen = HashSet::new();
             for subset in subsets {
-                let state = self.state(&closed, &writes, &subset, rng);
+                let (kept, words) = self.chosen(&writes, &subset, rng);
+                // Of few writes not many subsets are different.
+                if !seen.insert(self.without_order(&kept)) {
+                    continue;
+                }
                 visited += 1;
                 judge(CrashState {
-                    device: state.0,
+                    device: self.state(&closed, &kept),
                     acknowledged: told,
-                    what: format!("events {from} to {to}: {}", state.1),
+                    what: format!("events {from} to {to}: {words}"),
                 });
             }
             for event in &self.events[from..to] {
@@ -221,14 +235,17 @@ impl Recording {
         told.max().unwrap_or(0).max(before)
     }
 
-    fn state(
+    /// Which writes there are, in order, and how much of each.
+    fn chosen(
         &self,
-        closed: &MemoryDevice,
         writes: &[usize],
         subset: &Subset,
         rng: &mut Rng,
-    ) -> (MemoryDevice, String) {
-        let device = closed.clone();
+    ) -> (Vec<(usize, usize)>, String) {
+        let len_of = |i: usize| match &self.events[i] {
+            Event::Write(_, bytes) => bytes.len(),
+            _ => 0,
+        };
         let (mut kept, mut torn) = (writes.to_vec(), None);
         let words = match *subset {
             Subset::All => format!("all {} writes", writes.len()),
@@ -239,6 +256,10 @@ impl Recording {
             Subset::Only(one) => {
                 kept = vec![writes[one]];
                 format!("only event {}", writes[one])
+            }
+            Subset::First(count) => {
+                kept.truncate(count);
+                format!("the first {count} of {} writes", writes.len())
             }
             Subset::These(bits) => {
                 kept = (0..writes.len())
@@ -256,22 +277,36 @@ impl Recording {
                     kept.swap(i, rng.below(i as u64 + 1) as usize);
                 }
                 if matches!(subset, Subset::Torn) {
-                    torn = Some(writes[cut]);
+                    let sectors = (len_of(writes[cut]) / SECTOR) as u64;
+                    let len = rng.below(sectors + 1) as usize * SECTOR;
+                    torn = Some((writes[cut], len)).filter(|_| len > 0);
                 }
                 format!("events {kept:?}, torn {torn:?}")
             }
         };
-        for i in kept {
-            apply(&device, &self.events[i]);
+        let mut kept: Vec<_> = kept.into_iter().map(|i| (i, len_of(i))).collect();
+        kept.extend(torn);
+        (kept, words)
+    }
+
+    /// The same for two orders that make no difference: those of writes to different places.
+    fn without_order(&self, kept: &[(usize, usize)]) -> Vec<(usize, usize)> {
+        let mut sorted = kept.to_vec();
+        sorted.sort_by_key(|&(i, _)| match &self.events[i] {
+            Event::Write(at, _) => *at,
+            _ => 0,
+        });
+        sorted
+    }
+
+    fn state(&self, closed: &MemoryDevice, kept: &[(usize, usize)]) -> MemoryDevice {
+        let device = closed.clone();
+        for &(i, len) in kept {
+            if let Event::Write(at, bytes) = &self.events[i] {
+                device.write_at(*at, &bytes[..len]).unwrap();
+            }
         }
-        if let Some(i) = torn
-            && let Event::Write(at, bytes) = &self.events[i]
-        {
-            let sectors = (bytes.len() / SECTOR) as u64;
-            let len = rng.below(sectors + 1) as usize * SECTOR;
-            device.write_at(*at, &bytes[..len]).unwrap();
-        }
-        (device, words)
+        device
     }
 }
 

@@ -1,107 +1,194 @@
-//! Who judges a state: `btrfs check`, and a model that shares no code with us, of what the kernel
-//! shows, which replays what it finds, and of what we show.
+//! Who judges a state: `btrfs check`, and the model, of what we show, in memory and on the device, and of
+//! what a kernel shows, which replays what it finds: this machine's, or another in user mode.
 
+use crate::model::{Model, lines};
+use crate::other_kernel::{Batch, Booted, Seen};
 use crate::recording::CrashState;
 use btrfuse::fs::{Filesystem, MountOptions, NodeId};
 use btrfuse::ondisk::Superblock;
 use btrfuse::volume::{BlockDevice, MemoryDevice};
-use btrfuse_test_support::check::{check, complaints};
-use btrfuse_test_support::command::run_any;
+use btrfuse_test_support::check::{check, complaints, is_about_shared_orphans};
+use btrfuse_test_support::command::{run, run_any};
+use btrfuse_test_support::judge::apart_from_quotas;
 use btrfuse_test_support::walk::walk;
 use btrfuse_test_support::{LoopMount, Manifest};
-use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use serde_json::Value;
+use std::fs::File;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 const PRIMARY_AT: u64 = 64 << 10;
+/// So many images a boot.
+const BATCH: usize = 300;
+const FAILURES_MAX: usize = 12;
 
-/// The model, a process of its own, and the number of states that were judged.
+/// What a kernel says of quotas that a writer without accounting marked as inconsistent, which is true.
+const QUOTAS_MARKED: &str = "qgroup generation mismatch, marked as inconsistent";
+
+/// Which kernels.
+#[derive(Clone, Copy, Debug)]
+pub struct Jury {
+    /// Every so many-th state goes to this machine's kernel; none at 0.
+    pub host_every: usize,
+    /// The others go to the other one; or to none.
+    pub other: bool,
+}
+
+/// A state, and what may be there.
+pub struct Case {
+    pub state: CrashState,
+    /// What the model is told of the workload.
+    pub history: Rc<Value>,
+    /// When in it the power went.
+    pub moment: Value,
+    /// For people.
+    pub label: String,
+}
+
+/// What is known of a case whose image is with the other kernel.
+struct Waiting {
+    history: Rc<Value>,
+    moment: Value,
+    label: String,
+    /// What the kernel leaves is looked at.
+    afterwards: Afterwards,
+}
+
+/// What a kernel may have done to an image besides mounting it.
+#[derive(Clone, Copy)]
+struct Afterwards {
+    /// It replayed a log.
+    has_replayed: bool,
+    /// Everything is looked at: all was removed, and no inode may be left that nobody has.
+    thorough: bool,
+}
+
+/// The judges, and what they said.
 pub struct Judges {
-    process: Child,
-    ask: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    /// Of all workloads.
+    model: Model,
+    jury: Jury,
+    /// Quotas are on: their numbers are marked as inconsistent, and check may say so.
+    pub has_quotas: bool,
+    batch: Batch,
+    waiting: Vec<Waiting>,
+    booted: Option<(Booted, Vec<Waiting>)>,
+    /// States that were judged.
     pub judged: usize,
-    /// Those of them whose first superblock was torn, and had to be restored from a copy.
+    /// Those whose first superblock was torn, and had to be restored from a copy.
     pub torn: usize,
+    /// Those that this machine's kernel, and the other one, mounted.
+    pub by_host: usize,
+    pub by_other: usize,
+    /// What speaks against states.
+    pub failures: Vec<String>,
 }
 
 impl Judges {
-    pub fn new() -> Self {
-        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/model.py");
-        let mut process = Command::new("python3")
-            .arg(model)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 runs");
+    pub fn new(jury: Jury) -> Self {
         Self {
-            ask: process.stdin.take().expect("a pipe"),
-            answers: BufReader::new(process.stdout.take().expect("a pipe")),
-            process,
+            model: Model::new(),
+            jury,
+            has_quotas: false,
+            batch: Batch::new(),
+            waiting: Vec::new(),
+            booted: None,
             judged: 0,
             torn: 0,
+            by_host: 0,
+            by_other: 0,
+            failures: Vec::new(),
         }
     }
 
-    /// What the model says against it.
-    fn ask(&mut self, question: &Value) -> Result<(), String> {
-        writeln!(self.ask, "{question}").expect("the model listens");
-        let mut line = String::new();
-        self.answers
-            .read_line(&mut line)
-            .expect("the model answers");
-        let answer: Value = serde_json::from_str(&line).expect("JSON");
-        match answer["ok"].as_bool() {
-            Some(true) => Ok(()),
-            _ => Err(answer["why"].to_string()),
+    /// Whether enough was found.
+    pub fn is_over(&self) -> bool {
+        self.failures.len() >= FAILURES_MAX
+    }
+
+    pub fn judge(&mut self, case: Case) {
+        if let Err(why) = self.look(&case) {
+            self.failures
+                .push(format!("{}, {}: {why}", case.label, case.state.what));
         }
     }
 
-    /// From here on states are of this workload. `start` is a walk of what it began with, `bytes` what
-    /// its files held, by inode.
-    pub fn begin(&mut self, workload: &[Value], start: &Manifest, bytes: &Value) {
-        let question = json!({ "workload": workload, "start": lines(start), "bytes": bytes });
-        self.ask(&question)
-            .unwrap_or_else(|why| panic!("the model and the start: {why}"));
-    }
-
-    /// What any judge says against a state.
-    pub fn judge(&mut self, state: CrashState) -> Result<(), String> {
+    fn look(&mut self, case: &Case) -> Result<(), String> {
+        let device = &case.state.device;
         let thorough = self.judged.is_multiple_of(4);
+        let for_host = self.jury.host_every > 0 && self.judged.is_multiple_of(self.jury.host_every);
         self.judged += 1;
-        let image = tempfile::NamedTempFile::new_in("/var/tmp").expect("room for an image");
-        state
-            .device
-            .copy_to(image.as_file())
-            .expect("room for an image");
-        let question = |found: &Manifest| {
-            let (done, begun) = (state.acknowledged, state.acknowledged + 1);
-            json!({ "done": done, "begun": begun, "found": lines(found) })
-        };
-        let found = shown_by_us(&state.device)?;
-        self.ask(&question(&found))
-            .map_err(|why| format!("our mount: {why}"))?;
-        if !first_is_whole(&state.device) {
+        let (found, _) = shown_by_us(device.clone(), true)?;
+        self.ask(case, "our mount", &found)?;
+        if thorough {
+            self.go_on_with_us(case)?;
+        }
+        let path = self.batch.place();
+        write(device, &path);
+        if !first_is_whole(device) {
             // Nobody but us mounts that; a tool of the others' mends it.
             self.torn += 1;
             // It succeeds with status 2, and words.
             let mut mend = Command::new("btrfs");
-            mend.args(["rescue", "super-recover", "-y"])
-                .arg(image.path());
+            mend.args(["rescue", "super-recover", "-y"]).arg(&path);
             let mended = run_any(&mut mend, Duration::from_secs(60)).output();
             assert!(mended.contains("Recovered bad superblocks"), "{mended}");
         }
         let modes = ["original", "lowmem"];
-        checked(image.path(), if thorough { &modes } else { &modes[..1] })?;
-        let kernel = LoopMount::read_write(image.path());
+        let modes = if thorough { &modes[..] } else { &modes[..1] };
+        checked(&path, modes, self.has_quotas)?;
+        let afterwards = Afterwards {
+            has_replayed: has_log(device),
+            thorough,
+        };
+        if for_host {
+            self.by_host += 1;
+            self.ask_host(case, &path, thorough)?;
+            return after_a_kernel(&path, self.has_quotas, afterwards);
+        }
+        if self.jury.other {
+            self.batch.add(thorough, self.judged.is_multiple_of(3));
+            self.waiting.push(Waiting {
+                history: case.history.clone(),
+                moment: case.moment.clone(),
+                label: format!("{}, {}", case.label, case.state.what),
+                afterwards,
+            });
+            if self.batch.len() >= BATCH {
+                self.boot();
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, case: &Case, who: &str, found: &Manifest) -> Result<(), String> {
+        let found = lines(found);
+        let said = self.model.judge(&case.history, &case.moment, found);
+        said.map_err(|why| format!("{who}: {why}"))
+    }
+
+    /// A mount of ours that writes: what was replayed becomes durable, and what nobody has goes.
+    fn go_on_with_us(&mut self, case: &Case) -> Result<(), String> {
+        let (found, device) = shown_by_us(case.state.device.clone(), false)?;
+        self.ask(case, "our next mount", &found)?;
+        let image = self.batch.place().with_extension("ours");
+        write(&device, &image);
+        let everything = Afterwards {
+            has_replayed: true,
+            thorough: true,
+        };
+        let done = after_a_kernel(&image, self.has_quotas, everything);
+        std::fs::remove_file(&image).expect("our own file");
+        done.map_err(|why| format!("our next mount: {why}"))
+    }
+
+    fn ask_host(&mut self, case: &Case, image: &Path, is_emptied: bool) -> Result<(), String> {
+        let kernel = LoopMount::read_write(image);
         let found = walk(kernel.path());
-        self.ask(&question(&found))
-            .map_err(|why| format!("the kernel's mount: {why}"))?;
-        if thorough {
+        self.ask(case, "the kernel's mount", &found)?;
+        if is_emptied {
             // Directories have the right size only if what is emptied can be removed.
             for entry in std::fs::read_dir(kernel.path()).expect("a root") {
                 let path = entry.expect("an entry").path();
@@ -113,29 +200,91 @@ impl Judges {
             }
         }
         kernel.unmount();
-        checked(image.path(), &modes[..1]).map_err(|why| format!("after the kernel's mount: {why}"))
+        Ok(())
+    }
+
+    /// Hands over what waits, and goes on while the other kernel looks.
+    fn boot(&mut self) {
+        self.hear();
+        if self.batch.len() > 0 {
+            let batch = std::mem::replace(&mut self.batch, Batch::new());
+            let waiting = std::mem::take(&mut self.waiting);
+            self.booted = Some((batch.boot(), waiting));
+        }
+    }
+
+    /// What it has to say.
+    fn hear(&mut self) {
+        let Some((booted, waiting)) = self.booted.take() else {
+            return;
+        };
+        let (_folder, seen) = booted.wait();
+        assert_eq!(seen.len(), waiting.len(), "an answer each");
+        for (seen, case) in seen.into_iter().zip(waiting) {
+            self.by_other += 1;
+            if let Err(why) = self.weigh(seen, &case) {
+                self.failures
+                    .push(format!("{}: the other kernel: {why}", case.label));
+            }
+        }
+    }
+
+    fn weigh(&mut self, seen: Seen, case: &Waiting) -> Result<(), String> {
+        let found = seen.found?;
+        self.model.judge(&case.history, &case.moment, found)?;
+        let mut complaints = seen.complaints;
+        if self.has_quotas {
+            complaints.retain(|it| !it.contains(QUOTAS_MARKED));
+        }
+        match complaints.is_empty() {
+            true => after_a_kernel(&seen.image, self.has_quotas, case.afterwards),
+            false => Err(complaints.join("\n")),
+        }
+    }
+
+    /// All of it; panics with what was found.
+    pub fn end(mut self) -> usize {
+        self.boot();
+        self.hear();
+        self.failures.truncate(FAILURES_MAX);
+        assert!(self.failures.is_empty(), "{}", self.failures.join("\n\n"));
+        println!(
+            "{} states, {} with a torn superblock; {} to this kernel, {} to the other",
+            self.judged, self.torn, self.by_host, self.by_other
+        );
+        self.judged
     }
 }
 
-impl Drop for Judges {
-    fn drop(&mut self) {
-        // It ends with its input, but a panic may come in the middle of an answer.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+fn write(device: &MemoryDevice, path: &Path) {
+    let file = File::create(path).expect("room for an image");
+    device.copy_to(&file).expect("room for an image");
 }
 
-/// All of it as a read-only mount of ours shows it, which replays in memory.
-fn shown_by_us(device: &MemoryDevice) -> Result<Manifest, String> {
+/// All of it as a mount of ours shows it; one that doesn't write replays in memory.
+fn shown_by_us(
+    device: MemoryDevice,
+    read_only: bool,
+) -> Result<(Manifest, Arc<MemoryDevice>), String> {
     let options = MountOptions {
-        read_only: true,
+        read_only,
         subvolid: Some(5),
         background: false,
         ..MountOptions::default()
     };
-    let fs = Filesystem::mount(vec![Arc::new(device.clone())], &options)
+    let device = Arc::new(device);
+    let fs = Filesystem::mount(vec![device.clone()], &options)
         .map_err(|why| format!("we refuse it: {why}"))?;
-    Ok(crate::own_walk::walk(&fs, NodeId::ROOT))
+    let mut found = crate::own_walk::walk(&fs, NodeId::ROOT);
+    for record in &mut found.0 {
+        // Inodes of other subvolumes have numbers that no two of a mount share.
+        let number = record.fields["ino"].as_u64().expect("a number");
+        if number >> 63 == 1 {
+            record.fields["ino"] = (number & ((1 << 40) - 1)).into();
+        }
+    }
+    fs.unmount().map_err(|why| format!("our unmount: {why}"))?;
+    Ok((found, device))
 }
 
 /// Whether the first superblock is valid, by itself: where a cut fell between its write and that of a copy
@@ -146,20 +295,67 @@ fn first_is_whole(device: &MemoryDevice) -> bool {
     Superblock::parse_at(&bytes, PRIMARY_AT).is_ok()
 }
 
-fn checked(image: &Path, modes: &[&str]) -> Result<(), String> {
-    let found = modes.iter().map(|mode| complaints(&check(image, mode)));
-    let found: Vec<_> = found.flatten().collect();
-    match found.is_empty() {
+fn has_log(device: &MemoryDevice) -> bool {
+    let mut bytes = vec![0; 4096];
+    device.read_at(PRIMARY_AT, &mut bytes).expect("memory");
+    // A torn one was restored from a copy, with or without.
+    Superblock::parse_at(&bytes, PRIMARY_AT).map_or(true, |it| it.log_root.get() != 0)
+}
+
+fn checked(image: &Path, modes: &[&str], has_quotas: bool) -> Result<(), String> {
+    for mode in modes {
+        let mut found = complaints(&check(image, mode));
+        if has_quotas {
+            found = apart_from_quotas(found);
+        }
+        // A snapshot shares a leaf with what was deleted and is still open: original mode's alarm, and not
+        // lowmem's.
+        if is_about_shared_orphans(&found) && *mode == "original" {
+            checked(image, &["lowmem"], has_quotas)?;
+        } else if !found.is_empty() {
+            return Err(found.join("\n"));
+        }
+    }
+    Ok(())
+}
+
+/// After a mount that writes there is nothing that nobody has: no orphan, and no alarm about one.
+fn after_a_kernel(image: &Path, has_quotas: bool, afterwards: Afterwards) -> Result<(), String> {
+    if afterwards.has_replayed || afterwards.thorough {
+        let done = checked(image, &["original"], has_quotas);
+        done.map_err(|why| format!("afterwards: {why}"))?;
+    }
+    let orphans = if afterwards.thorough {
+        orphans(image)
+    } else {
+        Vec::new()
+    };
+    match orphans.is_empty() {
         true => Ok(()),
-        false => Err(found.join("\n")),
+        false => Err(format!("afterwards there are orphans: {orphans:?}")),
     }
 }
 
-/// A walk as the model reads it.
-pub fn lines(manifest: &Manifest) -> Vec<Value> {
-    let lines = manifest.to_lines();
-    let parsed = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"));
-    parsed.collect()
+/// Inodes that nobody has, as "tree inode". A deleted subvolume is dropped later, and all that is in it.
+fn orphans(image: &Path) -> Vec<String> {
+    let dump = run(Command::new("btrfs")
+        .args(["inspect-internal", "dump-tree"])
+        .arg(image));
+    let (mut found, mut deleted, mut tree) = (Vec::new(), Vec::new(), String::new());
+    for line in dump.stdout.lines() {
+        if let Some((_, rest)) = line.split_once("tree key (") {
+            tree = rest.split(' ').next().expect("a number").to_owned();
+        } else if line.starts_with("root tree") {
+            tree.clear();
+        } else if let Some((_, rest)) = line.split_once("key (ORPHAN ORPHAN_ITEM ") {
+            let number = rest.split(')').next().expect("a number").to_owned();
+            match tree.is_empty() {
+                true => deleted.push(number),
+                false => found.push((tree.clone(), number)),
+            }
+        }
+    }
+    found.retain(|(tree, _)| !deleted.contains(tree));
+    let words = found.iter().map(|(tree, inode)| format!("{tree} {inode}"));
+    words.collect()
 }

@@ -3,8 +3,17 @@
 //!
 //! `scripts/crash STATES` judges as many as are wanted, small epochs exhaustively.
 
+mod full;
 mod judges;
+mod model;
+mod other_kernel;
 mod play;
+mod rules;
+mod sensitive;
+mod step;
+mod threads;
+mod verbs;
+mod words;
 mod workloads;
 
 #[path = "../fs/walk.rs"]
@@ -16,55 +25,88 @@ mod player;
 mod recording;
 
 use btrfuse_test_support::{Image, Rng};
-use judges::Judges;
-use play::Start;
+use judges::{Case, Judges, Jury};
+use model::moment;
+use play::{Played, Start};
 use recording::Depth;
-use workloads::Step;
+use step::Step;
 
-/// A kind of image, and how its workloads are chosen.
-struct Run<'a> {
-    mkfs: &'a [&'a str],
-    seed: u64,
-    workloads: Vec<Vec<Step>>,
+/// Most states go to the other kernel, which is five times as fast.
+const MOSTLY_OTHER: Jury = Jury {
+    host_every: 6,
+    other: true,
+};
+
+const FEW: Depth = Depth {
+    singles: 2,
+    random: 5,
+    exhaustive: 0,
+    every_write: false,
+};
+
+/// Has the states of a workload judged, up to so many in all.
+fn cut(
+    judges: &mut Judges,
+    played: &Played,
+    label: &str,
     depth: Depth,
-    /// Stop after so many.
+    rng: &mut Rng,
+    states: usize,
+) {
+    played.recording.visit_to(depth, rng, |state| {
+        if !judges.is_over() && judges.judged < states {
+            let done = state.acknowledged;
+            judges.judge(Case {
+                history: played.history.clone(),
+                moment: moment(done),
+                label: format!("{label}, {done} operations done"),
+                state,
+            });
+        }
+    });
+}
+
+/// A kind of image, and how deep its workloads are looked at.
+struct Run<'a> {
+    name: &'a str,
+    start: Start,
+    seed: u64,
+    depth: Depth,
+    jury: Jury,
+    /// Stop after so many states.
     states: usize,
 }
 
-/// Plays and judges; returns how many states there were. All failures are told, up to a dozen.
-fn cut(run: Run) -> usize {
-    let start = Start::on(&Image::mkfs_btrfs(128, run.mkfs));
-    let mut judges = Judges::new();
-    let mut rng = Rng::new(run.seed);
-    let mut failures = Vec::new();
-    for (n, workload) in run.workloads.iter().enumerate() {
-        if failures.len() >= 12 || judges.judged >= run.states {
-            break;
-        }
-        let played = start.play(workload);
-        judges.begin(&played.operations, &start.manifest, &start.bytes);
-        played.recording.visit_to(run.depth, &mut rng, |state| {
-            if failures.len() < 12 && judges.judged < run.states {
-                let what = state.what.clone();
-                let done = state.acknowledged;
-                if let Err(why) = judges.judge(state) {
-                    failures.push(format!(
-                        "{:?}, workload {n} {workload:?}, {done} operations done, {what}: {why}",
-                        run.mkfs
-                    ));
-                }
+impl Run<'_> {
+    /// Plays and judges; returns how many states there were.
+    fn cut_all(self, workloads: &[Vec<Step>]) -> usize {
+        let (mut played_steps, mut without_space) = (0, 0);
+        let mut judges = Judges::new(self.jury);
+        let mut rng = Rng::new(self.seed);
+        for (n, workload) in workloads.iter().enumerate() {
+            if judges.is_over() || judges.judged >= self.states {
+                break;
             }
-        });
+            let label = format!("{}, workload {n} {}", self.name, step::told(workload));
+            let played = self.start.play(workload);
+            played_steps += workload.len();
+            without_space += played.without_space;
+            cut(
+                &mut judges,
+                &played,
+                &label,
+                self.depth,
+                &mut rng,
+                self.states,
+            );
+        }
+        println!("{without_space} of {played_steps} steps met ENOSPC");
+        assert_eq!(without_space > 0, self.name.contains("full"));
+        judges.end()
     }
-    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
-    println!(
-        "{} states, {} with a torn superblock",
-        judges.judged, judges.torn
-    );
-    judges.judged
 }
 
-/// Every so many-th of the short workloads, and some longer ones.
+/// Some of the short workloads, and some longer ones.
 fn sample(rng: &mut Rng, short: usize, long: usize) -> Vec<Vec<Step>> {
     let all = workloads::all();
     let pick = (0..short).map(|_| all[rng.below(all.len() as u64) as usize].clone());
@@ -73,76 +115,65 @@ fn sample(rng: &mut Rng, short: usize, long: usize) -> Vec<Vec<Step>> {
     out
 }
 
-const FEW: Depth = Depth {
-    singles: 2,
-    random: 5,
-    exhaustive: 0,
-};
+/// What images there are, by number.
+fn kind(number: u64) -> (&'static str, Start) {
+    let on = |mib, mkfs: &[&str]| {
+        let image = Image::mkfs_btrfs(mib, mkfs);
+        move |full: bool| match full {
+            true => full::start(&image),
+            false => Start::on(&image, &workloads::preparation()),
+        }
+    };
+    match number {
+        0 => ("an ordinary image", on(128, &[])(false)),
+        1 => {
+            let mkfs = ["-n", "4096", "-O", "^no-holes,^extref"];
+            ("without newer features", on(128, &mkfs)(false))
+        }
+        2 => ("a full image", on(128, &[])(true)),
+        _ => {
+            let mkfs = ["--mixed", "-n", "4096"];
+            // Below 64 MiB there is but one superblock, and nothing to go on with when that is torn.
+            ("a full image with mixed groups", on(80, &mkfs)(true))
+        }
+    }
+}
+
+const KINDS: u64 = 4;
+
+fn a_few_of(number: u64, short: usize, long: usize, at_least: usize) {
+    let workloads = sample(&mut Rng::new(number + 1), short, long);
+    let (name, start) = kind(number);
+    let run = Run {
+        name,
+        start,
+        seed: number + 1,
+        depth: FEW,
+        jury: MOSTLY_OTHER,
+        states: usize::MAX,
+    };
+    let states = run.cut_all(&workloads);
+    assert!(states >= at_least, "{states}");
+}
 
 #[test]
 fn every_cut_leaves_what_programs_were_promised() {
-    let workloads = sample(&mut Rng::new(1), 25, 5);
-    let states = cut(Run {
-        mkfs: &[],
-        seed: 1,
-        workloads,
-        depth: FEW,
-        states: usize::MAX,
-    });
-    assert!(states >= 900, "{states}");
+    a_few_of(0, 12, 4, 300);
 }
 
 #[test]
 fn every_cut_leaves_what_programs_were_promised_without_newer_features() {
-    let workloads = sample(&mut Rng::new(2), 25, 5);
-    let states = cut(Run {
-        mkfs: &["-n", "4096", "-O", "^no-holes,^extref"],
-        seed: 2,
-        workloads,
-        depth: FEW,
-        states: usize::MAX,
-    });
-    assert!(states >= 900, "{states}");
+    a_few_of(1, 12, 4, 300);
 }
 
-/// The judges say no: to a device that has nothing of what was acknowledged.
 #[test]
-fn what_was_durable_and_is_not_there_is_told() {
-    use btrfuse_test_support::script::Operation;
-    let start = Start::on(&Image::mkfs_btrfs(128, &[]));
-    let mut judges = Judges::new();
-    let create = Operation::Create {
-        path: "A/new".into(),
-        mode: 0o600,
-    };
-    let write = Operation::Write {
-        path: "foo".into(),
-        offset: 5,
-        len: 7,
-        seed: 8,
-    };
-    let unlink = Operation::Unlink {
-        path: "A/bar".into(),
-    };
-    for (operation, expected) in [
-        (create, "is gone"),
-        (write, "content"),
-        (unlink, "leads to"),
-    ] {
-        let played = start.play(&[Step::Do(operation), Step::Commit]);
-        judges.begin(&played.operations, &start.manifest, &start.bytes);
-        let told = judges.judge(recording::CrashState {
-            device: played.recording.whole(0),
-            acknowledged: 2,
-            what: String::new(),
-        });
-        let why = told.expect_err("nothing of it is there");
-        assert!(why.contains(expected), "{why}");
-    }
+fn every_cut_leaves_what_programs_were_promised_on_full_images() {
+    a_few_of(2, 6, 3, 100);
+    a_few_of(3, 6, 3, 100);
 }
 
 /// Every subset of small epochs. `scripts/crash` names how many states: `BTRFUSE_CRASH_STATES`, of the
-/// seed `BTRFUSE_CRASH_SEED`.
+/// seed `BTRFUSE_CRASH_SEED`; and which kernels judge: `BTRFUSE_CRASH_JUDGE`, host, uml or both.
 #[test]
 fn as_many_cuts_as_are_wanted() {
     let number = |name| {
@@ -150,29 +181,58 @@ fn as_many_cuts_as_are_wanted() {
             .ok()
             .map(|it| it.parse().expect("a number"))
     };
-    let states = number("BTRFUSE_CRASH_STATES").unwrap_or(200) as usize;
+    let states = number("BTRFUSE_CRASH_STATES").unwrap_or(60) as usize;
     let seed: u64 = number("BTRFUSE_CRASH_SEED").unwrap_or(1);
+    let jury = match std::env::var("BTRFUSE_CRASH_JUDGE").as_deref() {
+        Ok("host") => Jury {
+            host_every: 1,
+            other: false,
+        },
+        Ok("uml") => Jury {
+            host_every: 0,
+            other: true,
+        },
+        Ok("both") | Err(_) => MOSTLY_OTHER,
+        Ok(unknown) => panic!("BTRFUSE_CRASH_JUDGE={unknown}: host, uml or both"),
+    };
     let mut judged = 0;
     for round in seed.. {
         let mut rng = Rng::new(round);
-        let mut workloads = workloads::all();
-        for at in (1..workloads.len()).rev() {
-            workloads.swap(at, rng.below(at as u64 + 1) as usize);
-        }
-        let kinds: [&[&str]; 2] = [&[], &["-n", "4096", "-O", "^no-holes,^extref"]];
-        judged += cut(Run {
-            mkfs: kinds[(round % 2) as usize],
-            seed: round,
-            workloads,
-            depth: Depth {
-                singles: 2,
-                random: 4,
-                exhaustive: 12,
-            },
-            states: states - judged,
-        });
+        let wanted = (states - judged).min(STATES_A_ROUND);
+        judged += match round % (KINDS + 1) {
+            KINDS => threads::cut_all(round, wanted, jury),
+            number => {
+                let mut workloads = workloads::all();
+                for at in (1..workloads.len()).rev() {
+                    workloads.swap(at, rng.below(at as u64 + 1) as usize);
+                }
+                // A longer one now and then.
+                for n in (0..workloads.len()).step_by(5) {
+                    workloads[n] = workloads::random(&mut rng, 9);
+                }
+                let (name, start) = kind(number);
+                let run = Run {
+                    name,
+                    start,
+                    seed: round,
+                    depth: Depth {
+                        singles: 2,
+                        random: 4,
+                        exhaustive: 5,
+                        every_write: false,
+                    },
+                    jury,
+                    states: wanted,
+                };
+                run.cut_all(&workloads)
+            }
+        };
+        println!("seed {round}: {judged} states so far");
         if judged >= states {
             break;
         }
     }
 }
+
+/// Then comes another kind of image.
+const STATES_A_ROUND: usize = 2_000;

@@ -3,12 +3,19 @@
 
 Reads JSON lines from standard input and answers each with one: {"ok": true}, or {"ok": false, "why": ...}.
 
-  {"workload": [OPERATION...], "start": [RECORD...]}   from here on, cuts are of this workload
-  {"done": N, "begun": M, "found": [RECORD...]}        the first N operations had returned, and no more
-                                                       than M had begun, when the power went
+  {"workload": [OPERATION...], "start": [RECORD...], "bytes": {INODE: HEX}}
+      from here on, cuts are of this workload; bytes are what files held before it
+  {"done": N, "begun": M, "found": [RECORD...]}
+      the first N operations had returned, and no more than M had begun, when the power went
+  {"lanes": [{"name", "workload"}...], "start": [RECORD...], "bytes": {INODE: HEX}}
+      so many threads at once, each on its own names, which begin with the lane's; what doesn't begin with
+      any lane's name is everybody's, and nobody changes it
+  {"at": [{"done", "begun", "committed"}...], "found": [RECORD...]}
+      for each lane; the first "committed" operations of it had returned when a commit began that returned
 
-A RECORD is a line of a walk: path, ino, type, mode, size, nlink, sha256, target, xattrs. An OPERATION
-has what was asked, and "ino" where it made something; one that failed isn't in the list.
+A RECORD is a line of a walk: path, ino, subvol, type, mode, size, nlink, sha256, target, xattrs. An INODE
+is "SUBVOLUME:NUMBER". An OPERATION has what was asked, and "ino" (an INODE) where it made something; one
+that failed isn't in the list.
 
 The rules, where x is an inode, d a directory and a state is what every program saw between two
 operations:
@@ -21,6 +28,8 @@ operations:
  4. What was made durable and has a name in every later state is found.
  5. Where nothing was made durable by itself since the last commit, all is that of a single state.
  6. Links are counted rightly, and nothing is found that never was.
+ 7. A snapshot is a commit, and has what its source had in that very state.
+ 8. What has no name is never found, whatever was made durable of it.
 """
 
 import copy
@@ -28,7 +37,7 @@ import hashlib
 import json
 import sys
 
-COMMITS = "sync"
+COMMITS = ("sync", "snapshot")
 ALONE = ("fsync", "fdatasync")
 
 
@@ -42,11 +51,15 @@ class Inode:
         self.target = target
         self.xattrs = {}
         self.data = bytearray()
+        self.summed = None
 
     def content(self):
-        if self.kind == "file":
-            return (len(self.data), hashlib.sha256(bytes(self.data)).hexdigest())
-        return (self.target,)
+        """Bytes are summed once: states that follow each other share what didn't change."""
+        if self.kind != "file":
+            return (self.target,)
+        if self.summed is None:
+            self.summed = (len(self.data), hashlib.sha256(bytes(self.data)).hexdigest())
+        return self.summed
 
     def attributes(self):
         return (self.mode, self.owner)
@@ -59,6 +72,14 @@ class State:
         self.inodes = {}
         self.names = {}
         self.root = None
+        self.held = set()
+
+    def following(self):
+        """A copy to go on from; what doesn't change is shared."""
+        state = State()
+        state.inodes, state.names = dict(self.inodes), dict(self.names)
+        state.root, state.held = self.root, set(self.held)
+        return state
 
     def resolve(self, path):
         at = self.root
@@ -74,18 +95,65 @@ class State:
         return {place for place, it in self.names.items() if it == ino}
 
     def forget_if_unnamed(self, ino):
-        if not self.names_of(ino):
+        if ino not in self.held and not self.names_of(ino):
             self.inodes.pop(ino, None)
+
+    def inside(self, top):
+        """The inodes of the subvolume whose root directory this is."""
+        prefix = top.partition(":")[0] + ":"
+        return {ino for ino in self.inodes if ino.startswith(prefix)}
+
+    def snapshot(self, source, subvol):
+        """All of a subvolume again; another one in it is an empty directory there."""
+        theirs, ours = source.partition(":")[0] + ":", f"{subvol}:"
+        for ino in self.inside(source):
+            if self.names_of(ino):
+                self.inodes[ours + ino[len(theirs) :]] = copy.deepcopy(self.inodes[ino])
+        for (parent, name), ino in list(self.names.items()):
+            if parent.startswith(theirs):
+                there = ours + ino[len(theirs) :] if ino.startswith(theirs) else ours + "2"
+                self.names[(ours + parent[len(theirs) :], name)] = there
+                if there == ours + "2":
+                    self.inodes[there] = Inode("dir", 0o755)
+
+    def delete(self, top):
+        gone = self.inside(top)
+        self.names = {place: it for place, it in self.names.items() if place[0] not in gone and it != top}
+        for ino in gone - self.held:
+            self.inodes.pop(ino)
 
     def apply(self, op):
         what = op["op"]
-        if what in ALONE or what == COMMITS:
+        if what in ALONE or what == "sync":
             return
         if what in ("create", "mkdir", "symlink", "mknod"):
             kind = {"create": "file", "mkdir": "dir", "symlink": "symlink"}.get(what, op.get("kind"))
             mode = 0o777 if what == "symlink" else op["mode"]
             self.inodes[op["ino"]] = Inode(kind, mode, op.get("target"))
             self.names[self.place(op["path"])] = op["ino"]
+        elif what == "subvolume":
+            self.inodes[op["ino"]] = Inode("dir", 0o777)
+            self.names[self.place(op["path"])] = op["ino"]
+        elif what == "snapshot":
+            source, place = self.resolve(op["from"]), self.place(op["to"])
+            self.snapshot(source, op["subvol"])
+            self.names[place] = f"{op['subvol']}:256"
+        elif what == "delete-subvolume":
+            self.delete(self.resolve(op["path"]))
+        elif what == "tmpfile":
+            self.inodes[op["ino"]] = Inode("file", op["mode"])
+            self.held.add(op["ino"])
+        elif what == "hold":
+            self.held.add(op["ino"])
+        elif what == "let-go":
+            self.held.discard(op["ino"])
+            self.forget_if_unnamed(op["ino"])
+        elif what == "link-held":
+            self.names[self.place(op["to"])] = op["ino"]
+        elif what == "copy":
+            data = self.inodes[self.resolve(op["from"])].data[op["at"] : op["at"] + op["len"]]
+            write = {"op": "write", "bytes": bytes(data).hex(), "offset": op["to_at"]}
+            self.change(self.resolve(op["to"]), write)
         elif what == "link":
             self.names[self.place(op["to"])] = self.resolve(op["from"])
         elif what in ("unlink", "rmdir"):
@@ -104,9 +172,12 @@ class State:
             if there is not None:
                 self.forget_if_unnamed(there)
         else:
-            self.change(self.inodes[self.resolve(op["path"])], op)
+            self.change(op.get("ino") or self.resolve(op["path"]), op)
 
-    def change(self, inode, op):
+    def change(self, ino, op):
+        # The states before have the one that it was.
+        inode = self.inodes[ino] = copy.deepcopy(self.inodes[ino])
+        inode.summed = None
         what, data = op["op"], inode.data
         if what in ("write", "append"):
             new = bytes.fromhex(op["bytes"])
@@ -138,8 +209,13 @@ class State:
             raise ValueError(f"unknown operation {what}")
 
     def picture(self):
-        """All of it, comparable."""
-        inodes = {ino: (i.kind, i.content(), i.attributes(), i.xattrs) for ino, i in self.inodes.items()}
+        """All that has a name, comparable."""
+        named = set(self.names.values()) | {self.root}
+        inodes = {
+            ino: (i.kind, i.content(), i.attributes(), i.xattrs)
+            for ino, i in self.inodes.items()
+            if ino in named
+        }
         return (inodes, self.names)
 
 
@@ -150,7 +226,7 @@ def tree_of(records):
         path = "" if record["path"] == "." else record["path"]
         if "error" in record:
             raise ValueError(f"{record['path']} can't be read: {record['error']}")
-        ino = record["ino"]
+        ino = f"{record['subvol']}:{record['ino']}"
         by_path[path] = ino
         inode = Inode(record["type"], int(record["mode"], 8), record.get("target"))
         inode.owner = (record["uid"], record["gid"])
@@ -170,8 +246,10 @@ def tree_of(records):
 class Workload:
     """Every state that programs saw."""
 
-    def __init__(self, ops, start):
+    def __init__(self, ops, start, is_alone=True):
         self.ops = ops
+        # Whether nobody else changed anything.
+        self.is_alone = is_alone
         state = State()
         found = tree_of(start)
         state.root = found.root
@@ -180,41 +258,47 @@ class Workload:
             inode.owner, inode.xattrs = it.owner, dict(it.xattrs)
             state.inodes[ino] = inode
         state.names = dict(found.names)
+        self.committed_by_another = 0
         self.states = [state]
         # The workload's own preparation gives files their bytes; what the walk says must agree.
         self.start = found
 
     def prepare(self, bytes_of):
         for ino, hex_bytes in bytes_of.items():
-            self.states[0].inodes[int(ino)].data = bytearray.fromhex(hex_bytes)
+            if ino in self.states[0].inodes:
+                self.states[0].inodes[ino].data = bytearray.fromhex(hex_bytes)
         if self.states[0].picture() != self.start.picture():
             raise ValueError("the start isn't what was prepared")
         for op in self.ops:
-            state = copy.deepcopy(self.states[-1])
+            state = self.states[-1].following()
             state.apply(op)
             self.states.append(state)
 
     def durable_since(self, done, ino, syncs=ALONE):
         """The first state that may be found of an inode: that of its last fsync, or commit."""
-        since = 0
+        since = self.committed_by_another
         for n, op in enumerate(self.ops[:done]):
-            if op["op"] == COMMITS or (op["op"] in syncs and op["ino"] == ino):
-                since = n + 1
+            if op["op"] in COMMITS or (op["op"] in syncs and op["ino"] == ino):
+                since = max(since, n + 1)
         return since
 
     def committed(self, done):
-        return max((n + 1 for n, op in enumerate(self.ops[:done]) if op["op"] == COMMITS), default=0)
+        own = (n + 1 for n, op in enumerate(self.ops[:done]) if op["op"] in COMMITS)
+        return max([self.committed_by_another, *own])
 
     def judge(self, done, begun, records):
         found = tree_of(records)
         last = min(begun, len(self.ops))
         commit = self.committed(done)
-        states = lambda since: self.states[since : last + 1]
         yield from self.judge_inodes(found, done, last)
         yield from self.judge_names(found, done, last, commit)
-        since_commit = self.ops[commit:last]
-        if not any(op["op"] in ALONE for op in since_commit):
-            if not any(found.picture() == state.picture() for state in states(commit)):
+        if self.is_alone:
+            yield from self.judge_whole(found, commit, last)
+
+    def judge_whole(self, found, commit, last):
+        if not any(op["op"] in ALONE for op in self.ops[commit:last]):
+            picture = found.picture()
+            if not any(picture == state.picture() for state in self.states[commit : last + 1]):
                 yield "a mix of states, although nothing was made durable by itself"
 
     def judge_inodes(self, found, done, last):
@@ -266,6 +350,31 @@ class Workload:
                     yield f"{place} leads somewhere in every state since {since}, and is gone"
 
 
+class Lanes:
+    """Threads that don't touch each other's names: each sees a history of its own, and what it made
+    durable is judged as if the others had done nothing. A commit of one is one of all."""
+
+    def __init__(self, lanes, start):
+        self.names = [lane["name"] for lane in lanes]
+        self.lanes = [Workload(lane["workload"], self.seen_by(lane["name"], start), False) for lane in lanes]
+
+    def prepare(self, bytes_of):
+        for lane in self.lanes:
+            lane.prepare(bytes_of)
+
+    def seen_by(self, name, records):
+        """What is everybody's, and the lane's own."""
+        others = tuple(other for other in self.names if other != name)
+        parts = lambda record: record["path"].split("/")
+        return [r for r in records if not any(part.startswith(others) for part in parts(r))]
+
+    def judge(self, at, records):
+        for name, lane, now in zip(self.names, self.lanes, at):
+            lane.committed_by_another = now["committed"]
+            seen = self.seen_by(name, records)
+            yield from (f"{name}: {why}" for why in lane.judge(now["done"], now["begun"], seen))
+
+
 def main():
     workload = None
     for line in sys.stdin:
@@ -275,6 +384,12 @@ def main():
                 workload = Workload(asked["workload"], asked["start"])
                 workload.prepare(asked["bytes"])
                 wrong = []
+            elif "lanes" in asked:
+                workload = Lanes(asked["lanes"], asked["start"])
+                workload.prepare(asked["bytes"])
+                wrong = []
+            elif "at" in asked:
+                wrong = list(workload.judge(asked["at"], asked["found"]))
             else:
                 wrong = list(workload.judge(asked["done"], asked["begun"], asked["found"]))
         except (ValueError, KeyError) as why:

@@ -1,52 +1,62 @@
-//! Plays workloads over a device that remembers, and says in JSON what was done.
+//! Plays workloads over a device that remembers.
 
-use crate::player::{answer, find};
+use crate::model::lines;
 use crate::recording::{Recorder, Recording};
-use crate::workloads::{Step, preparation};
-use btrfuse::fs::{Filesystem, MountOptions, NodeId};
+use crate::step::{Hand, Step};
+use btrfuse::fs::{Filesystem, MountOptions};
 use btrfuse::volume::MemoryDevice;
-use btrfuse_test_support::script::{Allocate, Operation, RenameKind, bytes};
-use btrfuse_test_support::walk::to_hex;
-use btrfuse_test_support::{Image, LoopMount, Manifest, walk::walk};
-use rustix::fs::FileType;
-use serde_json::{Map, Value, json};
+use btrfuse_test_support::walk::{to_hex, walk};
+use btrfuse_test_support::{Image, LoopMount, Manifest};
+use serde_json::{Value, json};
 use std::fs::File;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What all workloads of a kind of image begin with.
 pub struct Start {
-    device: MemoryDevice,
+    pub device: MemoryDevice,
     /// As the kernel shows it.
     pub manifest: Manifest,
     /// What files hold, in hexadecimal, by inode.
-    pub bytes: Value,
+    bytes: Value,
 }
 
 /// A workload that was played.
 pub struct Played {
     /// Its writes and flushes.
     pub recording: Recording,
-    /// What was done, for the model; what failed isn't in it.
-    pub operations: Vec<Value>,
+    /// What the model is told of it: what was done; what was refused isn't in it.
+    pub history: Rc<Value>,
+    /// How many steps met ENOSPC, or could be done in part.
+    pub without_space: usize,
 }
 
-fn options() -> MountOptions {
-    MountOptions {
+pub fn mount(device: Arc<dyn btrfuse::volume::BlockDevice>) -> Arc<Filesystem> {
+    let options = MountOptions {
         subvolid: Some(5),
         background: false,
         ..MountOptions::default()
-    }
+    };
+    Filesystem::mount(vec![device], &options).expect("mounts")
 }
 
 impl Start {
-    /// On an image of this kind.
-    pub fn on(image: &Image) -> Self {
+    /// On an image of this kind, after these steps, which all succeed.
+    pub fn on(image: &Image, preparation: &[Step]) -> Self {
+        Self::made_by(image, |fs| {
+            let mut hand = Hand::on(fs);
+            for step in preparation {
+                let done = hand.take(step);
+                assert!(done.is_some(), "{step:?} is refused");
+            }
+        })
+    }
+
+    pub fn made_by(image: &Image, prepare: impl FnOnce(&Filesystem)) -> Self {
         let base = MemoryDevice::from_reader(File::open(image.path()).unwrap()).unwrap();
         let device = Arc::new(base);
-        let fs = Filesystem::mount(vec![device.clone()], &options()).expect("mounts");
-        for operation in preparation() {
-            answer(&fs, NodeId::ROOT, &operation).expect("a preparation");
-        }
+        let fs = mount(device.clone());
+        prepare(&fs);
         fs.unmount().expect("unmounts");
         drop(fs);
         let device = MemoryDevice::clone(&device);
@@ -58,7 +68,8 @@ impl Start {
         let bytes = files.map(|it| {
             let path = kernel.path().join(std::str::from_utf8(&it.path).unwrap());
             let bytes = std::fs::read(path).expect("readable");
-            (it.fields["ino"].to_string(), to_hex(&bytes).into())
+            let inode = format!("{}:{}", it.fields["subvol"], it.fields["ino"]);
+            (inode, to_hex(&bytes).into())
         });
         let bytes = Value::Object(bytes.collect());
         kernel.unmount();
@@ -72,143 +83,28 @@ impl Start {
     /// A workload on a copy; the power goes some time before its end.
     pub fn play(&self, steps: &[Step]) -> Played {
         let recorder = Arc::new(Recorder::over(&self.device));
-        let fs = Filesystem::mount(vec![recorder.clone()], &options()).expect("mounts");
+        let fs = mount(recorder.clone());
         let mut operations = Vec::new();
+        let mut hand = Hand::on(&fs);
         for step in steps {
-            let done = match step {
-                Step::Commit => {
-                    fs.sync().expect("commits");
-                    Some(json!({ "op": "sync" }))
-                }
-                Step::Do(operation) => {
-                    let told = answer(&fs, NodeId::ROOT, operation);
-                    told.is_ok().then(|| in_words(&fs, operation))
-                }
-            };
-            if let Some(done) = done {
+            if let Some(done) = hand.take(step) {
                 operations.push(done);
                 recorder.acknowledge(operations.len() as u64);
             }
         }
+        let without_space = hand.without_space;
         drop(fs);
         let recorder = Arc::into_inner(recorder).expect("the mount is gone");
         Played {
+            without_space,
             recording: recorder.finish(self.device.clone()),
-            operations,
+            history: self.history("workload", operations.into()),
         }
     }
-}
 
-/// The inode number that programs see.
-fn ino(fs: &Filesystem, path: &[u8]) -> Value {
-    let node = find(fs, NodeId::ROOT, path).expect("it is there");
-    let ino = fs.getattr(node).expect("attributes").ino;
-    if node != NodeId::ROOT {
-        fs.forget(node, 1);
+    /// What the model is told.
+    pub fn history(&self, kind: &str, operations: Value) -> Rc<Value> {
+        let start = lines(&self.manifest);
+        Rc::new(json!({ kind: operations, "start": start, "bytes": self.bytes }))
     }
-    ino.into()
-}
-
-/// An operation that was done, as the model reads it.
-fn in_words(fs: &Filesystem, operation: &Operation) -> Value {
-    let text = |bytes: &[u8]| -> Value { std::str::from_utf8(bytes).expect("UTF-8").into() };
-    let mut out = Map::new();
-    let mut put = |key: &str, value: Value| {
-        out.insert(key.into(), value);
-    };
-    let mut made = |op: &str, path: &[u8], mode: u32| {
-        put("op", op.into());
-        put("path", text(path));
-        put("mode", mode.into());
-        put("ino", ino(fs, path));
-    };
-    match operation {
-        Operation::Create { path, mode } => made("create", path, *mode),
-        Operation::Mkdir { path, mode } => made("mkdir", path, *mode),
-        Operation::Symlink { path, target } => {
-            made("symlink", path, 0o777);
-            put("target", text(target));
-        }
-        Operation::Mknod {
-            path, mode, kind, ..
-        } => {
-            made("mknod", path, *mode);
-            assert_eq!(*kind, FileType::Fifo, "the set has no others");
-            put("kind", "fifo".into());
-        }
-        Operation::Link { from, to } => {
-            put("op", "link".into());
-            put("from", text(from));
-            put("to", text(to));
-        }
-        Operation::Unlink { path } | Operation::Rmdir { path } => {
-            put("op", "unlink".into());
-            put("path", text(path));
-        }
-        Operation::Rename { from, to, kind } => {
-            put("op", "rename".into());
-            put("from", text(from));
-            put("to", text(to));
-            let exchange = *kind == RenameKind::Exchange;
-            put("kind", if exchange { "exchange" } else { "plain" }.into());
-        }
-        Operation::Fsync { path } => {
-            put("op", "fsync".into());
-            put("ino", ino(fs, path));
-        }
-        _ => out = change(operation),
-    }
-    Value::Object(out)
-}
-
-/// A change of one inode.
-fn change(operation: &Operation) -> Map<String, Value> {
-    let (Operation::Write { path, .. }
-    | Operation::Append { path, .. }
-    | Operation::Truncate { path, .. }
-    | Operation::Fallocate { path, .. }
-    | Operation::SetXattr { path, .. }
-    | Operation::RemoveXattr { path, .. }
-    | Operation::Chmod { path, .. }
-    | Operation::Chown { path, .. }
-    | Operation::SetTimes { path, .. }) = operation
-    else {
-        unreachable!("{operation:?} makes, moves or removes names")
-    };
-    let value = match operation {
-        Operation::Write {
-            offset, len, seed, ..
-        } => json!({ "op": "write", "offset": offset, "bytes": to_hex(&bytes(*seed, *len)) }),
-        Operation::Append { len, seed, .. } => {
-            json!({ "op": "append", "bytes": to_hex(&bytes(*seed, *len)) })
-        }
-        Operation::Truncate { size, .. } => json!({ "op": "truncate", "size": size }),
-        Operation::Fallocate {
-            what, offset, len, ..
-        } => {
-            let what = match what {
-                Allocate::Grow => "grow",
-                Allocate::KeepSize => "keep",
-                Allocate::Punch => "punch",
-                Allocate::Zero => "zero",
-                Allocate::ZeroKeepSize => "zero-keep",
-            };
-            json!({ "op": "fallocate", "what": what, "offset": offset, "len": len })
-        }
-        Operation::SetXattr { name, value, .. } => {
-            json!({ "op": "setxattr", "name": name, "value": to_hex(value) })
-        }
-        Operation::RemoveXattr { name, .. } => json!({ "op": "removexattr", "name": name }),
-        Operation::Chmod { mode, .. } => json!({ "op": "chmod", "mode": mode }),
-        Operation::Chown { uid, gid, .. } => json!({ "op": "chown", "uid": uid, "gid": gid }),
-        _ => json!({ "op": "utimes" }),
-    };
-    let Value::Object(mut out) = value else {
-        unreachable!("it is an object")
-    };
-    out.insert(
-        "path".into(),
-        std::str::from_utf8(path).expect("UTF-8").into(),
-    );
-    out
 }

@@ -4,24 +4,23 @@
 //! Every operation may be followed by something that makes durable: its target, another file, the
 //! directory, everything, or nothing.
 
+use crate::step::Step;
+use crate::verbs::{
+    allocate, append, chmod, copy, create, exchange, fifo, fsync, held_write, link, mkdir,
+    remove_xattr, rename, rmdir, set_xattr, snapshot, symlink, truncate, unlink, write,
+};
 use btrfuse_test_support::Rng;
-use btrfuse_test_support::script::{Allocate, Operation, RenameKind};
-use rustix::fs::FileType;
-
-/// A step: an operation, or a commit of everything, which scripts don't have.
-#[derive(Clone, Debug)]
-pub enum Step {
-    Do(Operation),
-    Commit,
-}
+use btrfuse_test_support::script::{Allocate, Operation};
 
 /// What a workload begins with, durable.
-pub fn preparation() -> Vec<Operation> {
-    let write = |path: &str, len, seed| Operation::Write {
-        path: path.into(),
-        offset: 0,
-        len,
-        seed,
+pub fn preparation() -> Vec<Step> {
+    let write = |path: &str, len, seed| {
+        Step::Do(Operation::Write {
+            path: path.into(),
+            offset: 0,
+            len,
+            seed,
+        })
     };
     vec![
         mkdir("A"),
@@ -33,139 +32,121 @@ pub fn preparation() -> Vec<Operation> {
         set_xattr("A/bar", "user.old", 3),
         create("A/small"),
         write("A/small", 100, 4),
+        Step::Subvolume("S"),
+        create("S/in"),
+        write("S/in", 9_000, 5),
     ]
 }
 
-fn create(path: &str) -> Operation {
-    Operation::Create {
-        path: path.into(),
-        mode: 0o644,
-    }
+/// An operation, the name that it is about, and that name's directory.
+type Operations = Vec<(Vec<Step>, &'static str, &'static str)>;
+
+fn operations() -> Operations {
+    let single = |step, name, directory| (vec![step], name, directory);
+    let mut out = vec![
+        single(create("A/new"), "A/new", "A"),
+        single(mkdir("A/inner"), "A/inner", "A"),
+        single(symlink("A/symbolic", "../foo"), "A", "A"),
+        single(fifo("A/pipe"), "A", "A"),
+        single(link("foo", "A/linked"), "A/linked", "A"),
+        single(link("A/bar", "A/bar2"), "A/bar", "A"),
+        single(unlink("foo"), "", ""),
+        single(unlink("A/bar"), "A", "A"),
+        single(rmdir("B"), "", ""),
+        single(rename("foo", "A/moved"), "A/moved", "A"),
+        single(rename("foo", "A/bar"), "A/bar", "A"),
+        single(rename("A/bar", "baz"), "baz", "A"),
+        single(rename("A/bar", "B/bar"), "B/bar", "B"),
+        single(rename("A", "C"), "C", ""),
+        single(rename("A", "B"), "B", ""),
+        single(exchange("foo", "A/bar"), "A/bar", "A"),
+        single(write("foo", 0, 4_096), "foo", ""),
+        single(write("foo", 3_000, 3_000), "foo", ""),
+        single(write("foo", 40_000, 5_000), "foo", ""),
+        single(write("A/small", 50, 100), "A/small", "A"),
+        single(append("foo", 6_000), "foo", ""),
+        single(truncate("foo", 0), "foo", ""),
+        single(truncate("foo", 5_000), "foo", ""),
+        single(truncate("foo", 30_000), "foo", ""),
+        single(set_xattr("A/bar", "user.new", 5), "A/bar", "A"),
+        single(remove_xattr("A/bar", "user.old"), "A/bar", "A"),
+        single(chmod("foo", 0o600), "foo", ""),
+    ];
+    let ranges = [
+        (Allocate::Grow, 8_192, 16_384),
+        (Allocate::KeepSize, 20_480, 8_192),
+        (Allocate::KeepSize, 2_000, 4_000),
+        (Allocate::Punch, 4_096, 4_096),
+        (Allocate::Punch, 1_000, 7_500),
+        (Allocate::Zero, 1_000, 6_000),
+        (Allocate::Zero, 6_000, 9_000),
+        (Allocate::ZeroKeepSize, 8_000, 12_000),
+    ];
+    let ranges = ranges.map(|(what, at, len)| single(allocate("foo", what, at, len), "foo", ""));
+    out.extend(ranges);
+    out.extend(copies_and_subvolumes());
+    out
 }
 
-fn mkdir(path: &str) -> Operation {
-    Operation::Mkdir {
-        path: path.into(),
-        mode: 0o755,
-    }
-}
-
-fn set_xattr(path: &str, name: &str, fill: u8) -> Operation {
-    Operation::SetXattr {
-        path: path.into(),
-        name: name.into(),
-        value: vec![fill; 20],
-    }
-}
-
-fn link(from: &str, to: &str) -> Operation {
-    Operation::Link {
-        from: from.into(),
-        to: to.into(),
-    }
-}
-
-fn unlink(path: &str) -> Operation {
-    Operation::Unlink { path: path.into() }
-}
-
-fn rename(from: &str, to: &str, kind: RenameKind) -> Operation {
-    Operation::Rename {
-        from: from.into(),
-        to: to.into(),
-        kind,
-    }
-}
-
-fn write(path: &str, offset: u64, len: usize) -> Operation {
-    let seed = offset + 11;
-    Operation::Write {
-        path: path.into(),
-        offset,
-        len,
-        seed,
-    }
-}
-
-fn allocate(path: &str, what: Allocate, offset: u64, len: u64) -> Operation {
-    Operation::Fallocate {
-        path: path.into(),
-        what,
-        offset,
-        len,
-    }
-}
-
-fn fsync(path: &str) -> Step {
-    Step::Do(Operation::Fsync { path: path.into() })
-}
-
-/// The operations, each with the name that it is about and that name's directory.
-fn operations() -> Vec<(Operation, &'static str, &'static str)> {
-    use RenameKind::{Exchange, Plain};
-    let truncate = |path: &str, size| Operation::Truncate {
-        path: path.into(),
-        size,
-    };
-    let symlink = Operation::Symlink {
-        path: "A/symbolic".into(),
-        target: b"../foo".to_vec(),
-    };
-    let fifo = Operation::Mknod {
-        path: "A/pipe".into(),
-        kind: FileType::Fifo,
-        mode: 0o600,
-        device: (0, 0),
-    };
-    let remove_xattr = Operation::RemoveXattr {
-        path: "A/bar".into(),
-        name: "user.old".into(),
-    };
-    let chmod = Operation::Chmod {
-        path: "foo".into(),
-        mode: 0o600,
-    };
-    let append = Operation::Append {
-        path: "foo".into(),
-        len: 6_000,
-        seed: 21,
-    };
+/// What ACE doesn't have.
+fn copies_and_subvolumes() -> Operations {
+    use Step::{DeleteSubvolume, HeldFsync, HeldLink, Hold, LetGo, Subvolume, Tmpfile};
+    let single = |step, name, directory| (vec![step], name, directory);
     vec![
-        (create("A/new"), "A/new", "A"),
-        (mkdir("A/inner"), "A/inner", "A"),
-        (symlink, "A", "A"),
-        (fifo, "A", "A"),
-        (link("foo", "A/linked"), "A/linked", "A"),
-        (link("A/bar", "A/bar2"), "A/bar", "A"),
-        (unlink("foo"), "", ""),
-        (unlink("A/bar"), "A", "A"),
-        (Operation::Rmdir { path: "B".into() }, "", ""),
-        (rename("foo", "A/moved", Plain), "A/moved", "A"),
-        (rename("foo", "A/bar", Plain), "A/bar", "A"),
-        (rename("A/bar", "baz", Plain), "baz", "A"),
-        (rename("A/bar", "B/bar", Plain), "B/bar", "B"),
-        (rename("A", "C", Plain), "C", ""),
-        (rename("A", "B", Plain), "B", ""),
-        (rename("foo", "A/bar", Exchange), "A/bar", "A"),
-        (write("foo", 0, 4_096), "foo", ""),
-        (write("foo", 3_000, 3_000), "foo", ""),
-        (write("foo", 40_000, 5_000), "foo", ""),
-        (write("A/small", 50, 100), "A/small", "A"),
-        (append, "foo", ""),
-        (truncate("foo", 0), "foo", ""),
-        (truncate("foo", 5_000), "foo", ""),
-        (truncate("foo", 30_000), "foo", ""),
-        (allocate("foo", Allocate::Grow, 8_192, 16_384), "foo", ""),
+        single(copy("foo", 0, "A/bar", 0, 8_192), "A/bar", "A"),
+        single(copy("foo", 0, "A/small", 4_096, 10_000), "A/small", "A"),
+        single(copy("foo", 0, "foo", 16_384, 8_192), "foo", ""),
+        single(copy("A/bar", 100, "foo", 5_000, 4_000), "foo", ""),
         (
-            allocate("foo", Allocate::KeepSize, 20_480, 8_192),
-            "foo",
+            vec![
+                Tmpfile("A"),
+                held_write(0, 9_000),
+                HeldLink("A/named"),
+                LetGo,
+            ],
+            "A/named",
+            "A",
+        ),
+        (
+            vec![Tmpfile("A"), held_write(0, 9_000), HeldFsync, LetGo],
+            "A",
+            "A",
+        ),
+        (
+            vec![
+                Tmpfile("A"),
+                held_write(0, 900),
+                HeldFsync,
+                HeldLink("A/named"),
+            ],
+            "A/named",
+            "A",
+        ),
+        (
+            vec![Hold("foo"), unlink("foo"), held_write(0, 100), HeldFsync],
+            "",
             "",
         ),
-        (allocate("foo", Allocate::Punch, 4_096, 4_096), "foo", ""),
-        (allocate("foo", Allocate::Zero, 1_000, 6_000), "foo", ""),
-        (set_xattr("A/bar", "user.new", 5), "A/bar", "A"),
-        (remove_xattr, "A/bar", "A"),
-        (chmod, "foo", ""),
+        (
+            vec![
+                Subvolume("A/sub"),
+                create("A/sub/file"),
+                write("A/sub/file", 0, 6_000),
+            ],
+            "A/sub/file",
+            "A",
+        ),
+        single(snapshot("S", "A/snap"), "A/snap", "A"),
+        single(snapshot("S", "S/self"), "S", ""),
+        single(DeleteSubvolume("S"), "", ""),
+        (
+            vec![snapshot("S", "A/old"), DeleteSubvolume("A/old")],
+            "A",
+            "A",
+        ),
+        single(write("S/in", 4_000, 6_000), "S/in", "S"),
+        single(rename("S/in", "S/out"), "S/out", "S"),
+        single(rename("S", "A/S"), "A", "A"),
     ]
 }
 
@@ -188,7 +169,7 @@ pub fn all() -> Vec<Vec<Step>> {
     let operations = operations();
     for (one, name, directory) in &operations {
         for ending in endings(name, directory) {
-            out.push([vec![Step::Do(one.clone())], ending].concat());
+            out.push([one.clone(), ending].concat());
         }
     }
     for (one, name, directory) in &operations {
@@ -197,9 +178,7 @@ pub fn all() -> Vec<Vec<Step>> {
         for between in between {
             for (two, name, directory) in &operations {
                 for ending in endings(name, directory) {
-                    let first = vec![Step::Do(one.clone())];
-                    let second = vec![Step::Do(two.clone())];
-                    out.push([first, between.clone(), second, ending].concat());
+                    out.push([one.clone(), between.clone(), two.clone(), ending].concat());
                 }
             }
         }
@@ -213,7 +192,7 @@ pub fn random(rng: &mut Rng, steps: usize) -> Vec<Step> {
     let mut out = Vec::new();
     while out.len() < steps {
         let (operation, name, directory) = &operations[rng.below(operations.len() as u64) as usize];
-        out.push(Step::Do(operation.clone()));
+        out.extend(operation.clone());
         if rng.one_in(2) {
             let endings = endings(name, directory);
             // Commits make little of what came before them interesting.

@@ -32,7 +32,7 @@ pub fn find(fs: &Filesystem, top: NodeId, path: &[u8]) -> Result<NodeId> {
 }
 
 /// Calls `act` with the parent of a path and the last name.
-fn in_parent<T>(
+pub fn in_parent<T>(
     fs: &Filesystem,
     top: NodeId,
     path: &[u8],

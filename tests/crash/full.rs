@@ -1,0 +1,61 @@
+//! Power cuts on a full filesystem: operations meet ENOSPC, and then there must be nothing of them; fsync
+//! and commits meet it never.
+
+use crate::play::Start;
+use crate::player::CALLER;
+use crate::step::Hand;
+use crate::workloads;
+use btrfuse::fs::{Filesystem, NodeId, WriteFlags};
+use btrfuse_test_support::Image;
+
+/// Space is taken in such pieces, and then in smaller ones.
+const PIECES: [u64; 4] = [16 << 20, 1 << 20, 64 << 10, 4 << 10];
+
+/// An image on which the workloads can go on, and hardly anything more goes in.
+pub fn start(image: &Image) -> Start {
+    Start::made_by(image, |fs| {
+        let mut hand = Hand::on(fs);
+        for step in workloads::preparation() {
+            assert!(hand.take(&step).is_some(), "{step:?} is refused");
+        }
+        fs.sync().expect("commits");
+        fill(fs);
+    })
+}
+
+/// Preallocates until nothing is left, and writes small files until those are refused as well. Some
+/// pages remain: of the operations some succeed.
+fn fill(fs: &Filesystem) {
+    let file = |name: &str| {
+        fs.create(&CALLER, NodeId::ROOT, name.as_bytes(), 0o600, libc::O_RDWR)
+            .map(|attr| attr.node)
+    };
+    let large = file("large").expect("room for a name");
+    let mut at = 0;
+    for piece in PIECES {
+        while fs
+            .fallocate(large, libc::FALLOC_FL_KEEP_SIZE, at, piece)
+            .is_ok()
+        {
+            at += piece;
+        }
+    }
+    let mut refused = 0;
+    for n in 0..20_000 {
+        let Ok(node) = file(&format!("small{n}")) else {
+            refused += 1;
+            break;
+        };
+        let written = fs.write(node, 0, &[7; 1_500], WriteFlags::default());
+        fs.release(node);
+        fs.forget(node, 1);
+        if written.is_err() {
+            refused += 1;
+            break;
+        }
+    }
+    assert!(refused > 0, "it isn't full");
+    fs.release(large);
+    fs.forget(large, 1);
+    fs.sync().expect("commits");
+}
