@@ -332,6 +332,42 @@ fn links(source: &Source) -> Vec<String> {
     found
 }
 
+const PROMISES: u32 = 20;
+
+/// What is wrong with the table of what programs were promised: rules without tests, or with tests that
+/// aren't there. `sources` are the tests.
+fn promises(page: &str, sources: &[Source]) -> Vec<String> {
+    let is_a_test = |name: &str| {
+        let head = format!("#[test]\nfn {name}()");
+        sources.iter().any(|source| source.text.contains(&head))
+    };
+    let workloads = sources
+        .iter()
+        .filter(|source| source.path.starts_with("tests/crash/rules/"));
+    let mut found = Vec::new();
+    for number in 1..=PROMISES {
+        let row = page
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("| R{number} | ")));
+        let (_, last) = row
+            .and_then(|row| row.split_once(" | "))
+            .unwrap_or_default();
+        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            found.push(format!("R{number} names no test"));
+        }
+        let lost = names.iter().filter(|name| !is_a_test(name));
+        found.extend(lost.map(|name| format!("R{number}: there is no test {name}")));
+        let has_workload = workloads
+            .clone()
+            .any(|it| it.text.contains(&format!("\"R{number}\"")));
+        if names.iter().any(|name| name.starts_with("rules_of_")) && !has_workload {
+            found.push(format!("R{number} has no workload"));
+        }
+    }
+    found
+}
+
 type Rule = fn(&Source) -> Vec<String>;
 
 const RUST_RULES: &[Rule] = &[layers, doors, size, header, left_overs, skips, unsafe_words];
@@ -417,6 +453,24 @@ fn links_in_the_documentation_lead_somewhere() {
     assert!(pages.len() >= 5, "the documentation wasn't found");
     let found: Vec<String> = pages.iter().flat_map(links).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_promise_names_its_tests() {
+    let path = project().join("docs/testing.md");
+    let page = fs::read_to_string(path).expect("the documentation");
+    let found = promises(&page, &rust_files());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    // Planted: a rule without a row, a test that isn't there, a rule that no workload is of.
+    let planted = page.replace("| R7 |", "| R99 |");
+    assert_eq!(promises(&planted, &rust_files()).len(), 1);
+    let planted = page.replace("`what_was_synced_is_on_the_image`", "`nobody`");
+    assert_eq!(promises(&planted, &rust_files()).len(), 1);
+    let planted = page.replace(
+        "`each_descriptor_",
+        "`rules_of_names_hold_at_every_write` `each_descriptor_",
+    );
+    assert_eq!(promises(&planted, &rust_files()).len(), 1);
 }
 
 #[test]

@@ -118,6 +118,73 @@ fn a_file_that_is_fsynced_again_and_again_is_as_it_was_last() {
     btrfs_check(image.path());
 }
 
+/// Also a part of a file at a time: what is asked for later isn't passed over.
+#[test]
+fn what_is_written_synchronously_is_durable() {
+    let image = Image::mkfs_btrfs(512, &[]);
+    let mount = BtrfuseMount::new(image.path(), "subvolid=5,commit=300");
+    for name in ["opened", "asked", "mapped", "ranges"] {
+        std::fs::write(mount.path().join(name), vec![1; 50_000]).unwrap();
+    }
+    mount.sync();
+    let run_program = "
+import mmap, os, sys
+top = sys.argv[1] + '/'
+fd = os.open(top + 'opened', os.O_WRONLY | os.O_DSYNC)
+os.pwrite(fd, b'2' * 5000, 1000)
+os.pwrite(fd, b'3' * 5000, 60000)
+fd = os.open(top + 'asked', os.O_WRONLY)
+os.pwritev(fd, [b'2' * 5000], 1000, os.RWF_DSYNC)
+fd = os.open(top + 'mapped', os.O_RDWR)
+map = mmap.mmap(fd, 50000)
+map[100:200] = b'2' * 100
+map[40000:41000] = b'3' * 1000
+map.flush(0, 4096)
+map.flush()
+import ctypes
+fd = os.open(top + 'ranges', os.O_RDWR)
+os.pwrite(fd, b'2' * 9000, 0)
+os.pwrite(fd, b'3' * 9000, 30000)
+libc = ctypes.CDLL(None, use_errno=True)
+# SYNC_FILE_RANGE_WAIT_BEFORE | _WRITE | _WAIT_AFTER: promises nothing, and must not spoil what comes.
+assert libc.sync_file_range(fd, ctypes.c_long(0), ctypes.c_long(9000), 7) == 0
+os.fdatasync(fd)
+os._exit(0)
+";
+    run(Command::new("python3")
+        .args(["-c", run_program])
+        .arg(mount.path()));
+    let with = |len: usize, parts: &[(usize, usize, u8)]| {
+        let mut content = vec![1; 50_000];
+        content.resize(len, 0);
+        for &(at, len, byte) in parts {
+            content[at..at + len].fill(byte);
+        }
+        content
+    };
+    let expected = [
+        (
+            "opened",
+            with(65_000, &[(1_000, 5_000, b'2'), (60_000, 5_000, b'3')]),
+        ),
+        ("asked", with(50_000, &[(1_000, 5_000, b'2')])),
+        (
+            "mapped",
+            with(50_000, &[(100, 100, b'2'), (40_000, 1_000, b'3')]),
+        ),
+        (
+            "ranges",
+            with(50_000, &[(0, 9_000, b'2'), (30_000, 9_000, b'3')]),
+        ),
+    ];
+    after_a_cut(&image, |top| {
+        for (name, content) in &expected {
+            assert!(std::fs::read(top.join(name)).unwrap() == *content, "{name}");
+        }
+    });
+    mount.unmount();
+}
+
 /// A database in write-ahead mode: what it says is committed is there.
 #[test]
 fn a_database_finds_its_transactions() {
