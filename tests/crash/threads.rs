@@ -7,10 +7,13 @@ use crate::recording::{Depth, Recorder, Recording};
 use crate::step::{Hand, Step};
 use crate::verbs::*;
 use crate::{MOSTLY_OTHER, workloads};
+use btrfuse::volume::BlockDevice;
 use btrfuse_test_support::script::Allocate;
 use btrfuse_test_support::{Image, Rng};
 use serde_json::{Value, json};
+use std::io;
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 
 const LANES: usize = 4;
 
@@ -37,6 +40,36 @@ struct Lane {
     done: u64,
     under_way: bool,
     committed: u64,
+}
+
+/// A disk takes its time, in which others come and have something to say.
+struct Slow(Arc<Recorder>);
+
+impl BlockDevice for Slow {
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(at, buf)
+    }
+
+    fn write_at(&self, at: u64, buf: &[u8]) -> io::Result<()> {
+        self.0.write_at(at, buf)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        std::thread::sleep(Duration::from_micros(500));
+        self.0.flush()
+    }
+
+    fn discard(&self, at: u64, len: u64) -> io::Result<()> {
+        self.0.discard(at, len)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.0.size_bytes()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
 }
 
 impl Clock {
@@ -87,7 +120,7 @@ fn steps(lane: usize, rng: &mut Rng, count: usize) -> Vec<Step> {
 /// Plays them side by side; returns the lists of what was done.
 fn play(start: &Start, lanes: &[Vec<Step>]) -> (Recording, Vec<(usize, Mark)>, Vec<Vec<Value>>) {
     let recorder = Arc::new(Recorder::over(&start.device));
-    let fs = mount(recorder.clone());
+    let fs = mount(Arc::new(Slow(recorder.clone())));
     let clock = Clock {
         recorder: recorder.clone(),
         marks: Mutex::new(Vec::new()),
