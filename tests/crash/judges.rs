@@ -21,8 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const PRIMARY_AT: u64 = 64 << 10;
+const SECOND_AT: u64 = 64 << 20;
 /// So many images a boot.
-const BATCH: usize = 300;
+const BATCH: usize = 500;
 const FAILURES_MAX: usize = 12;
 
 /// What a kernel says of quotas that a writer without accounting marked as inconsistent, which is true.
@@ -35,6 +36,9 @@ pub struct Jury {
     pub host_every: usize,
     /// The others go to the other one; or to none.
     pub other: bool,
+    /// A state whose superblocks are those of the one before should look the same, and a kernel finds the
+    /// same way: only so many-th of them goes to one.
+    pub alike_every: usize,
 }
 
 /// A state, and what may be there.
@@ -53,6 +57,7 @@ struct Waiting {
     history: Rc<Value>,
     moment: Value,
     label: String,
+    has_quotas: bool,
     /// What the kernel leaves is looked at.
     afterwards: Afterwards,
 }
@@ -72,6 +77,10 @@ pub struct Judges {
     jury: Jury,
     /// Quotas are on: their numbers are marked as inconsistent, and check may say so.
     pub has_quotas: bool,
+    /// The superblocks of the last state.
+    superblocks: Vec<u8>,
+    /// How many states had the same.
+    alike: usize,
     batch: Batch,
     waiting: Vec<Waiting>,
     booted: Option<(Booted, Vec<Waiting>)>,
@@ -80,8 +89,10 @@ pub struct Judges {
     /// Those whose first superblock was torn, and had to be restored from a copy.
     pub torn: usize,
     /// Those that this machine's kernel, and the other one, mounted.
-    pub by_host: usize,
-    pub by_other: usize,
+    by_host: usize,
+    by_other: usize,
+    /// States that a kernel was to mount.
+    for_kernels: usize,
     /// What speaks against states.
     pub failures: Vec<String>,
 }
@@ -92,6 +103,8 @@ impl Judges {
             model: Model::new(),
             jury,
             has_quotas: false,
+            superblocks: Vec::new(),
+            alike: 0,
             batch: Batch::new(),
             waiting: Vec::new(),
             booted: None,
@@ -99,6 +112,7 @@ impl Judges {
             torn: 0,
             by_host: 0,
             by_other: 0,
+            for_kernels: 0,
             failures: Vec::new(),
         }
     }
@@ -118,7 +132,6 @@ impl Judges {
     fn look(&mut self, case: &Case) -> Result<(), String> {
         let device = &case.state.device;
         let thorough = self.judged.is_multiple_of(4);
-        let for_host = self.jury.host_every > 0 && self.judged.is_multiple_of(self.jury.host_every);
         self.judged += 1;
         let (found, _) = shown_by_us(device.clone(), true)?;
         self.ask(case, "our mount", &found)?;
@@ -139,6 +152,12 @@ impl Judges {
         let modes = ["original", "lowmem"];
         let modes = if thorough { &modes[..] } else { &modes[..1] };
         checked(&path, modes, self.has_quotas)?;
+        if self.is_like_the_last(device) && !self.alike.is_multiple_of(self.jury.alike_every) {
+            return Ok(());
+        }
+        let host_every = self.jury.host_every;
+        let for_host = host_every > 0 && self.for_kernels.is_multiple_of(host_every);
+        self.for_kernels += 1;
         let afterwards = Afterwards {
             has_replayed: has_log(device),
             thorough,
@@ -149,11 +168,12 @@ impl Judges {
             return after_a_kernel(&path, self.has_quotas, afterwards);
         }
         if self.jury.other {
-            self.batch.add(thorough, self.judged.is_multiple_of(3));
+            self.batch.add(thorough, self.for_kernels.is_multiple_of(3));
             self.waiting.push(Waiting {
                 history: case.history.clone(),
                 moment: case.moment.clone(),
                 label: format!("{}, {}", case.label, case.state.what),
+                has_quotas: self.has_quotas,
                 afterwards,
             });
             if self.batch.len() >= BATCH {
@@ -161,6 +181,17 @@ impl Judges {
             }
         }
         Ok(())
+    }
+
+    fn is_like_the_last(&mut self, device: &MemoryDevice) -> bool {
+        let mut bytes = vec![0; 8192];
+        let (first, second) = bytes.split_at_mut(4096);
+        device.read_at(PRIMARY_AT, first).expect("memory");
+        device.read_at(SECOND_AT, second).expect("memory");
+        let is_like = self.superblocks == bytes;
+        self.alike = if is_like { self.alike + 1 } else { 0 };
+        self.superblocks = bytes;
+        is_like
     }
 
     fn ask(&mut self, case: &Case, who: &str, found: &Manifest) -> Result<(), String> {
@@ -233,11 +264,11 @@ impl Judges {
         let found = seen.found?;
         self.model.judge(&case.history, &case.moment, found)?;
         let mut complaints = seen.complaints;
-        if self.has_quotas {
+        if case.has_quotas {
             complaints.retain(|it| !it.contains(QUOTAS_MARKED));
         }
         match complaints.is_empty() {
-            true => after_a_kernel(&seen.image, self.has_quotas, case.afterwards),
+            true => after_a_kernel(&seen.image, case.has_quotas, case.afterwards),
             false => Err(complaints.join("\n")),
         }
     }

@@ -182,6 +182,9 @@ class State:
         if what in ("write", "append"):
             new = bytes.fromhex(op["bytes"])
             at = len(data) if what == "append" else op["offset"]
+            if not new:
+                # What writes nothing moves no end.
+                return
             if len(data) < at:
                 data.extend(bytes(at - len(data)))
             data[at : at + len(new)] = new

@@ -19,6 +19,7 @@ use std::sync::Arc;
 const ONLY_US: Jury = Jury {
     host_every: 0,
     other: false,
+    alike_every: 1,
 };
 
 fn ordinary() -> Start {
