@@ -249,7 +249,7 @@ impl Judges {
         let Some((booted, waiting)) = self.booted.take() else {
             return;
         };
-        let (_folder, seen) = booted.wait();
+        let (_images, seen) = booted.wait();
         assert_eq!(seen.len(), waiting.len(), "an answer each");
         for (seen, case) in seen.into_iter().zip(waiting) {
             self.by_other += 1;

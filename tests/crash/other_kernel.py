@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import stat
 import sys
 import traceback
@@ -27,6 +28,7 @@ LOOP_SET_FD, LOOP_CLR_FD = 0x4C00, 0x4C01
 INO_LOOKUP = 0xD0009412
 FORGET_DEVICE = 0x50009405
 POWER_OFF = 0x4321FEDC
+SECONDS_MAX = 280
 
 KINDS = {
     stat.S_IFREG: "file",
@@ -158,7 +160,14 @@ def look_at(task):
         os.close(image)
 
 
+def too_long(*_):
+    raise TimeoutError(f"not done in {SECONDS_MAX} seconds")
+
+
 def main():
+    # Whoever waits for this may be gone.
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(SECONDS_MAX)
     mount("none", HERE, "hostfs", 0, sys.argv[1])
     load("drivers/block/loop")
     log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
@@ -168,6 +177,8 @@ def main():
     for task in batch:
         try:
             answer = look_at(task)
+        except TimeoutError:
+            raise
         except OSError as why:
             answer = {"why": str(why)}
         answer["log"] = complaints(log)

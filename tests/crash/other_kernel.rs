@@ -3,6 +3,7 @@
 //!
 //! `other_kernel.py` is its only program. It finds the images in a folder, and leaves there what it saw.
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -89,7 +90,7 @@ impl Batch {
             .stdin(Stdio::null())
             .stdout(console.try_clone().expect("a second descriptor"))
             .stderr(console)
-            // It has processes of its own, one for each of its address spaces.
+            // Its helpers outlive it when it is killed alone.
             .process_group(0)
             .spawn()
             .unwrap_or_else(|why| {
@@ -103,44 +104,58 @@ impl Batch {
 }
 
 impl Booted {
-    /// Waits for its end. The images are there until the folder, which is returned with what was seen, is
-    /// dropped.
-    pub fn wait(mut self) -> (TempDir, Vec<Seen>) {
+    /// Waits for its end. The images are there until what is returned first is dropped.
+    pub fn wait(mut self) -> (Self, Vec<Seen>) {
         let deadline = Instant::now() + Duration::from_secs(60 * MINUTES_MAX);
         while self.process.try_wait().expect("our own child").is_none() {
             if Instant::now() > deadline {
-                let group = rustix::process::Pid::from_child(&self.process);
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-                let _ = self.process.wait();
                 panic!("{PROGRAM} doesn't end:\n{}", self.console());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         let seen = self.batch.tasks.iter().map(|task| {
             let name = task["image"].as_str().expect("a name");
-            let image = self.batch.folder.path().join(name);
-            let answer = image.with_added_extension("json");
-            let text = std::fs::read_to_string(answer).unwrap_or_else(|why| {
-                panic!("no answer about {name} ({why}):\n{}", self.console())
-            });
-            let answer: Value = serde_json::from_str(&text).expect("JSON");
-            let complaints = answer["log"].as_array().expect("a list").iter();
-            Seen {
-                image,
-                found: match answer["found"].as_array() {
-                    Some(found) => Ok(found.clone()),
-                    None => Err(answer["why"].to_string()),
-                },
-                complaints: complaints.map(Value::to_string).collect(),
-            }
+            self.seen(self.batch.folder.path().join(name))
         });
         let seen = seen.collect();
-        (self.batch.folder, seen)
+        (self, seen)
+    }
+
+    fn seen(&self, image: PathBuf) -> Seen {
+        // Where it came to its end, there is none of the image that it looked at, nor of those behind.
+        let Ok(answer) = std::fs::read_to_string(image.with_added_extension("json")) else {
+            let found = Err(format!("no answer; it said:\n{}", self.console()));
+            return Seen {
+                image,
+                found,
+                complaints: Vec::new(),
+            };
+        };
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        let complaints = answer["log"].as_array().expect("a list").iter();
+        Seen {
+            image,
+            found: match answer["found"].as_array() {
+                Some(found) => Ok(found.clone()),
+                None => Err(answer["why"].to_string()),
+            },
+            complaints: complaints.map(Value::to_string).collect(),
+        }
     }
 
     fn console(&self) -> String {
         let console = self.batch.folder.path().join("console");
         let words = std::fs::read(console).unwrap_or_default();
         String::from_utf8_lossy(&words).into_owned()
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        if !matches!(self.process.try_wait(), Ok(Some(_))) {
+            let group = Pid::from_child(&self.process);
+            let _ = kill_process_group(group, Signal::KILL);
+            let _ = self.process.wait();
+        }
     }
 }

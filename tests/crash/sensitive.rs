@@ -111,7 +111,7 @@ fn the_other_kernel_tells_what_it_finds() {
         }
         batch.add(true, true);
     }
-    let (_folder, seen) = batch.boot().wait();
+    let (_images, seen) = batch.boot().wait();
     let mut model = Model::new();
     let mut judge = |at: usize| {
         let found = seen[at].found.clone().expect("it mounts");
