@@ -9,34 +9,38 @@ use btrfuse::fs::{Filesystem, NodeId, WriteFlags};
 use btrfuse_test_support::Image;
 
 /// Space is taken in such pieces, and then in smaller ones.
-const PIECES: [u64; 4] = [16 << 20, 1 << 20, 64 << 10, 4 << 10];
+const PIECES: [u64; 4] = [16 << 20, 1 << 20, 64 << 10, PAGE_BYTES];
+const PAGE_BYTES: u64 = 4096;
 
-/// An image on which the workloads can go on, and hardly anything more goes in.
-pub fn start(image: &Image) -> Start {
+/// An image on which the workloads can go on, and hardly anything more goes in: so many pages.
+pub fn start(image: &Image, pages: u64) -> Start {
     Start::made_by(image, |fs| {
         let mut hand = Hand::on(fs);
         for step in workloads::preparation() {
             assert!(hand.take(&step).is_some(), "{step:?} is refused");
         }
         fs.sync().expect("commits");
-        fill(fs);
+        fill(fs, pages);
     })
 }
 
-/// Preallocates until nothing is left, and writes small files until those are refused as well. Some
-/// pages remain: of the operations some succeed.
-fn fill(fs: &Filesystem) {
+/// Preallocates until nothing is left, and writes small files until those are refused as well. Then some
+/// pages are given back. Of the operations some succeed.
+fn fill(fs: &Filesystem, pages: u64) {
     let file = |name: &str| {
         fs.create(&CALLER, NodeId::ROOT, name.as_bytes(), 0o600, libc::O_RDWR)
             .map(|attr| attr.node)
     };
+    let keep = libc::FALLOC_FL_KEEP_SIZE;
+    let spare = file("spare").expect("room for a name");
+    if pages > 0 {
+        let done = fs.fallocate(spare, keep, 0, pages * PAGE_BYTES);
+        done.expect("room for some pages");
+    }
     let large = file("large").expect("room for a name");
     let mut at = 0;
     for piece in PIECES {
-        while fs
-            .fallocate(large, libc::FALLOC_FL_KEEP_SIZE, at, piece)
-            .is_ok()
-        {
+        while fs.fallocate(large, keep, at, piece).is_ok() {
             at += piece;
         }
     }
@@ -55,7 +59,10 @@ fn fill(fs: &Filesystem) {
         }
     }
     assert!(refused > 0, "it isn't full");
-    fs.release(large);
-    fs.forget(large, 1);
+    fs.unlink(NodeId::ROOT, b"spare").expect("removals succeed");
+    for node in [large, spare] {
+        fs.release(node);
+        fs.forget(node, 1);
+    }
     fs.sync().expect("commits");
 }

@@ -109,12 +109,12 @@ fn sample(rng: &mut Rng, short: usize, long: usize) -> Vec<Vec<Step>> {
     out
 }
 
-/// What images there are, by number.
-fn kind(number: u64) -> (&'static str, Start) {
+/// What images there are, by number; into full ones some pages go.
+fn kind(number: u64, pages: u64) -> (&'static str, Start) {
     let on = |mib, mkfs: &[&str]| {
         let image = Image::mkfs_btrfs(mib, mkfs);
         move |full: bool| match full {
-            true => full::start(&image),
+            true => full::start(&image, pages),
             false => Start::on(&image, &workloads::preparation()),
         }
     };
@@ -125,24 +125,36 @@ fn kind(number: u64) -> (&'static str, Start) {
             ("without newer features", on(128, &mkfs)(false))
         }
         2 => ("a full image", on(128, &[])(true)),
-        _ => {
+        3 => {
             let mkfs = ["--mixed", "-n", "4096"];
             // Below 64 MiB there is but one superblock, and nothing to go on with when that is torn.
             ("a full image with mixed groups", on(80, &mkfs)(true))
         }
+        4 => {
+            let mkfs = ["-O", "^no-holes", "-R", "^free-space-tree", "-m", "single"];
+            ("in an old format", on(128, &mkfs)(false))
+        }
+        _ => {
+            let mkfs = ["--csum", "sha256", "-n", "65536"];
+            ("with large checksums and nodes", on(256, &mkfs)(false))
+        }
     }
 }
 
-const KINDS: u64 = 4;
+/// Those that are looked at each time, and all.
+const FIRST_KINDS: u64 = 4;
+/// What goes into full images there.
+const PAGES: u64 = 3;
+const KINDS: u64 = 6;
 
-/// On each kind of image.
+/// On several kinds of images.
 #[test]
 fn every_cut_leaves_what_programs_were_promised() {
     let mut judges = Judges::new(MOSTLY_OTHER);
-    for number in 0..KINDS {
+    for number in 0..FIRST_KINDS {
         let seed = number + 1;
         let workloads = sample(&mut Rng::new(seed), 8, 3);
-        let (name, start) = kind(number);
+        let (name, start) = kind(number, PAGES);
         let run = Run {
             name,
             start,
@@ -203,7 +215,7 @@ fn as_many_cuts_as_are_wanted() {
                 for n in (0..workloads.len()).step_by(5) {
                     workloads[n] = workloads::random(&mut rng, 9);
                 }
-                let (name, start) = kind(number);
+                let (name, start) = kind(number, round / (KINDS + 1) % 12);
                 let run = Run {
                     name,
                     start,

@@ -86,7 +86,7 @@ fn name(lane: usize) -> String {
 
 /// A thread's steps, all about its own names.
 fn steps(lane: usize, rng: &mut Rng, count: usize) -> Vec<Step> {
-    let names = ["A/NAMEa", "A/NAMEb", "B/NAMEc", "NAMEd"];
+    let names = ["A/NAMEa", "A/NAMEb", "B/NAMEc", "NAMEd", "S/NAMEe"];
     let pick = |rng: &mut Rng| rng.choose(&names).replace("NAME", &name(lane));
     let mut out: Vec<_> = names
         .iter()

@@ -4,13 +4,13 @@
 //! then on: a later write into it needs no new space and goes there.
 
 use super::extent_edit::ExtentEdit;
-use super::extents::{Source, records_in, segments_in};
+use super::extents::{Segment, Source, records_in, segments_in};
 use super::flush::{count_bytes, flush_locked};
 use super::read::read_merged;
 use super::shrink::{items_at_once, tail_items};
 use super::truncate::{grow, promise_growth, reach_size};
 use super::write::{FILE_SIZE_MAX, Promise, Span, gather, has_inline, promise_edges};
-use crate::allocator::{MetaReservation, Steal};
+use crate::allocator::{DataReservation, MetaReservation, Steal};
 use crate::error::{Error, Result};
 use crate::fs::delayed::DirtyTicket;
 use crate::fs::filesystem::Filesystem;
@@ -24,6 +24,8 @@ use std::ops::Range;
 const PREALLOC_BYTES_MAX: u64 = 128 * MIB;
 /// Extents put into the tree by one transaction.
 const EXTENTS_PER_TRANSACTION: usize = 32;
+/// Changes that are sure to have room when content is zeroed: some new extents, and the size.
+const ZEROED_ITEMS: u64 = 16;
 /// Items in memory while holes are looked for.
 const LOOKED_AT_MAX: usize = 1024;
 
@@ -50,10 +52,7 @@ pub fn fallocate(
     match mode & !libc::FALLOC_FL_KEEP_SIZE {
         0 => preallocate(fs, inode, &range, keep_size),
         libc::FALLOC_FL_PUNCH_HOLE if keep_size => punch(fs, inode, &range),
-        libc::FALLOC_FL_ZERO_RANGE => {
-            punch(fs, inode, &range)?;
-            preallocate(fs, inode, &range, keep_size)
-        }
+        libc::FALLOC_FL_ZERO_RANGE => zero(fs, inode, &range, keep_size),
         _ => Err(Error::NotSupported),
     }
 }
@@ -65,24 +64,121 @@ fn preallocate(
     range: &Range<u64>,
     keep_size: bool,
 ) -> Result<()> {
-    let sectorsize = u64::from(fs.ctx.sectorsize);
-    let promise = promise_growth(fs, inode)?;
-    let inline_promise = promise_growth(fs, inode)?;
-    let sectors = round_down(range.start, sectorsize)
-        ..round_up(range.end, sectorsize).ok_or(Error::FileTooBig)?;
+    let sectors = sectors_of(fs, range)?;
+    let promises = GrowPromises::ask(fs, inode)?;
     let _one = inode.data.flush.lock();
     flush_locked(fs, inode)?;
     let mut wanted = 0u64;
-    for_each_hole(fs, inode, &sectors, |hole| {
-        wanted += hole.end - hole.start;
+    for_each_segment(fs, inode, &sectors, |segment| {
+        if segment.source == Source::Hole {
+            wanted += segment.file.end - segment.file.start;
+        }
         Ok(())
     })?;
-    if wanted > 0 {
-        leave_inline(fs, inode, inline_promise)?;
+    let space = fs.ctx.space.reserve_data(wanted)?;
+    fill_holes(fs, inode, &sectors, promises, space)?.reach(fs, inode, range.end, keep_size)
+}
+
+/// Makes `range` read as zeros, and its holes and what was content preallocated. There is space for that
+/// before any content is given up: what is refused has changed nothing. Beside others that take what is
+/// left of the metadata, the zeros may be all that was done.
+fn zero(fs: &Filesystem, inode: &Arc<Inode>, range: &Range<u64>, keep_size: bool) -> Result<()> {
+    let sectors = sectors_of(fs, range)?;
+    let promises = GrowPromises::ask(fs, inode)?;
+    let room = PunchRoom::reserve(fs, inode, range)?;
+    let _one = inode.data.flush.lock();
+    flush_locked(fs, inode)?;
+    let inner = whole_sectors(fs, range, inode.meta.lock().size)?;
+    let mut wanted = 0u64;
+    for_each_segment(fs, inode, &sectors, |segment| {
+        let file = &segment.file;
+        wanted += match segment.source {
+            Source::Hole => file.end - file.start,
+            Source::Prealloc(_) => 0,
+            _ => file
+                .end
+                .min(inner.end)
+                .saturating_sub(file.start.max(inner.start)),
+        };
+        Ok(())
+    })?;
+    let space = fs.ctx.space.reserve_data(wanted)?;
+    let bytes = fs.ctx.space.item_bytes(ZEROED_ITEMS);
+    let kept = (
+        fs.ctx.space.reserve_metadata(bytes, Steal::No)?,
+        fs.prepare_dirty(inode)?,
+    );
+    let inner = zero_edges(fs, inode, range, room.edges)?;
+    let dropped = for_each_segment(fs, inode, &inner, |segment| match segment.source {
+        Source::Hole | Source::Prealloc(_) => Ok(()),
+        _ => {
+            let end = round_up(segment.file.end, u64::from(fs.ctx.sectorsize));
+            drop_extents(fs, inode, &(segment.file.start..end.unwrap_or(inner.end)))
+        }
+    });
+    if fs.ctx.transactions.check().is_ok() {
+        bring_size(fs, inode, room.size)?;
     }
-    let mut space = fs.ctx.space.reserve_data(wanted)?;
+    dropped?;
+    flush_locked(fs, inode)?;
+    // They take their own.
+    drop(kept);
+    fill_holes(fs, inode, &sectors, promises, space)?.reach(fs, inode, range.end, keep_size)
+}
+
+/// The sectors that `range` touches.
+fn sectors_of(fs: &Filesystem, range: &Range<u64>) -> Result<Range<u64>> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let end = round_up(range.end, sectorsize).ok_or(Error::FileTooBig)?;
+    Ok(round_down(range.start, sectorsize)..end)
+}
+
+/// What preallocation takes before `flush` is locked.
+struct GrowPromises {
+    growth: Promise,
+    inline: Promise,
+}
+
+impl GrowPromises {
+    fn ask(fs: &Filesystem, inode: &Arc<Inode>) -> Result<Self> {
+        Ok(Self {
+            growth: promise_growth(fs, inode)?,
+            inline: promise_growth(fs, inode)?,
+        })
+    }
+}
+
+/// There are no more holes; the size may have to follow.
+struct Filled(Promise);
+
+impl Filled {
+    fn reach(self, fs: &Filesystem, inode: &Arc<Inode>, end: u64, keep_size: bool) -> Result<()> {
+        match !keep_size && end > inode.meta.lock().size {
+            true => grow(fs, inode, end, self.0),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Makes the holes in `sectors` preallocated, for which there is `space`. The caller holds `flush` and has
+/// flushed.
+fn fill_holes(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    sectors: &Range<u64>,
+    promises: GrowPromises,
+    mut space: DataReservation,
+) -> Result<Filled> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    if space.bytes() > 0 {
+        leave_inline(fs, inode, promises.inline)?;
+    }
     let mut extents = Vec::new();
-    for_each_hole(fs, inode, &sectors, |hole| {
+    for_each_segment(fs, inode, sectors, |segment| {
+        if segment.source != Source::Hole {
+            return Ok(());
+        }
+        let hole = segment.file;
         let mut here = hole.start;
         while here < hole.end {
             let want = (hole.end - here).min(PREALLOC_BYTES_MAX);
@@ -102,19 +198,16 @@ fn preallocate(
     })
     .inspect_err(|_| give_back(fs, &extents))?;
     insert(fs, inode, &mut extents)?;
-    if !keep_size && range.end > inode.meta.lock().size {
-        grow(fs, inode, range.end, promise)?;
-    }
-    Ok(())
+    Ok(Filled(promises.growth))
 }
 
-/// Shows the holes in `range`. Looks at a bounded number of items at a time, since a file may have
+/// Shows what `range` is made of. Looks at a bounded number of items at a time, since a file may have
 /// more than memory should hold.
-fn for_each_hole(
+fn for_each_segment(
     fs: &Filesystem,
     inode: &Inode,
     range: &Range<u64>,
-    mut show: impl FnMut(Range<u64>) -> Result<()>,
+    mut show: impl FnMut(Segment) -> Result<()>,
 ) -> Result<()> {
     let mut here = range.start;
     while here < range.end {
@@ -125,9 +218,7 @@ fn for_each_hole(
             _ => range.end,
         };
         for segment in segments_in(&fs.ctx, &inode.root, inode.objectid, &(here..upto))? {
-            if segment.source == Source::Hole {
-                show(segment.file)?;
-            }
+            show(segment)?;
         }
         here = upto;
     }
@@ -251,19 +342,37 @@ pub(super) fn punch_flushed(
     let inner = zero_edges(fs, inode, range, room.edges)?;
     let done = drop_extents(fs, inode, &inner);
     if done.is_err() && fs.ctx.transactions.check().is_ok() {
-        // What memory forgot may be a write that made the file longer, and nobody else would bring
-        // its size to the disk.
-        let (ticket, reservation) = room.size;
-        let _alone = inode.content.write();
-        fs.with_trans(reservation, |trans| {
-            if inode.data.state.lock().dirty.is_empty() {
-                reach_size(fs, inode, trans)?;
-                fs.mark_dirty(inode, &mut inode.meta.lock(), ticket);
-            }
-            Ok(())
-        })?;
+        bring_size(fs, inode, room.size)?;
     }
     done
+}
+
+/// What memory forgot may be a write that made the file longer, and nobody else would bring its size to
+/// the disk.
+fn bring_size(
+    fs: &Filesystem,
+    inode: &Arc<Inode>,
+    (ticket, reservation): (DirtyTicket, MetaReservation),
+) -> Result<()> {
+    let _alone = inode.content.write();
+    fs.with_trans(reservation, |trans| {
+        if inode.data.state.lock().dirty.is_empty() {
+            reach_size(fs, inode, trans)?;
+            fs.mark_dirty(inode, &mut inode.meta.lock(), ticket);
+        }
+        Ok(())
+    })
+}
+
+/// The sectors that `range` fills; behind the end of the file there is nothing to keep.
+fn whole_sectors(fs: &Filesystem, range: &Range<u64>, size: u64) -> Result<Range<u64>> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let first = round_up(range.start, sectorsize).ok_or(Error::FileTooBig)?;
+    let mut last = round_down(range.end, sectorsize);
+    if range.end >= size {
+        last = last.max(round_up(size, sectorsize).ok_or(Error::FileTooBig)?);
+    }
+    Ok(first..last.max(first))
 }
 
 /// Makes `inner`, which are whole sectors, a hole on disk. The caller holds `flush`.
@@ -316,15 +425,9 @@ fn zero_edges(
         let meta = inode.meta.lock();
         (meta.size, meta.flags)
     };
-    let first = round_up(range.start, sectorsize).ok_or(Error::FileTooBig)?;
-    let mut last = round_down(range.end, sectorsize);
-    if range.end >= size {
-        // Behind the end of the file there is nothing to keep.
-        last = last.max(round_up(size, sectorsize).ok_or(Error::FileTooBig)?);
-    }
-    let inner = first..last.max(first);
-    let head = range.start..first.min(range.end).min(size);
-    let tail = last.max(range.start)..range.end.min(size);
+    let inner = whole_sectors(fs, range, size)?;
+    let head = range.start..inner.start.min(range.end).min(size);
+    let tail = inner.end.max(range.start)..range.end.min(size);
     let mut span = Span {
         fs,
         inode,

@@ -241,6 +241,37 @@ fn a_full_filesystem_is_punched_and_grown() {
     check(&device);
 }
 
+/// The zeros came first, and then there was no room for the space behind them: the caller was told of a
+/// refusal, and the content was gone.
+#[test]
+fn a_range_that_cannot_be_zeroed_for_want_of_space_keeps_its_content() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let (node, other, ready) = (create(&fs, "f"), create(&fs, "other"), create(&fs, "ready"));
+    let data = pattern(3, 1 << 20);
+    write(&fs, node, 0, &data).unwrap();
+    fs.fsync(node, false).unwrap();
+    // What is given up there comes free nowhere.
+    let copied = fs.copy_file_range(node, 0, other, 0, 1 << 20).unwrap();
+    assert_eq!(copied, 1 << 20);
+    fs.fallocate(ready, 0, 0, 1 << 20).unwrap();
+    fs.sync().unwrap();
+    fill(&fs, create(&fs, "full"));
+    fs.sync().unwrap();
+    let zero = libc::FALLOC_FL_ZERO_RANGE;
+    let told = fs.fallocate(node, zero, 4096, 800 << 10);
+    assert!(matches!(told, Err(Error::NoSpace)), "{told:?}");
+    assert!(content(&fs, node) == data);
+    // Preallocated space is zeros already.
+    fs.fallocate(ready, zero, 0, 1 << 20).unwrap();
+    fs.sync().unwrap();
+    assert!(content(&fs, node) == data);
+    assert!(content(&fs, ready) == vec![0; 1 << 20]);
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
 /// A file that begins with preallocated space was thought to own all of its sectors. So the zeros
 /// behind its old end were accepted, found no room when they were written back, and what a
 /// truncation had cut off was there again.
