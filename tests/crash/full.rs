@@ -12,7 +12,7 @@ use btrfuse_test_support::{Image, LoopMount};
 const PIECES: [u64; 4] = [16 << 20, 1 << 20, 64 << 10, PAGE_BYTES];
 const PAGE_BYTES: u64 = 4096;
 /// Metadata is full only where it shares its groups with data: each state is walked by all judges.
-const SMALL_FILES_MAX: u32 = 300;
+const SMALL_FILES_MAX: u32 = 30;
 
 /// An image on which the workloads can go on, and hardly anything more goes in: so many pages.
 pub fn start(image: &Image, pages: u64) -> Start {
