@@ -307,6 +307,11 @@ impl Filesystem {
         let _names = inode.names.write();
         inode.want_mutable()?;
         let name = change.name;
+        let needed = |value: &Vec<u8>| DirItem::SIZE + name.len() + value.len();
+        // What no leaf holds is refused before anything is looked for.
+        if change.value.as_ref().map_or(0, needed) > self.limits.bytes_max {
+            return Err(Error::NoSpace);
+        }
         // ACLs come and go without being asked whether they were there.
         let special = matches!(name, acl::ACCESS_NAME | acl::DEFAULT_NAME);
         let old = read(&self.ctx, inode, name)?;
@@ -322,8 +327,8 @@ impl Filesystem {
             let freed = old
                 .as_ref()
                 .map_or(0, |old| DirItem::SIZE + name.len() + old.len());
-            let needed = DirItem::SIZE + name.len() + value.len();
-            if used.unwrap_or(0) - freed.min(used.unwrap_or(0)) + needed > self.limits.bytes_max {
+            let kept = used.unwrap_or(0) - freed.min(used.unwrap_or(0));
+            if kept + needed(value) > self.limits.bytes_max {
                 return Err(Error::NoSpace);
             }
         }
