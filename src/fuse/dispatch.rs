@@ -89,9 +89,20 @@ impl fuser::Filesystem for Adapter {
         // The kernel asks to clear set-id bits with a flag that fuser 0.18 drops: with a size,
         // and alone before a write through the cache, whose answer is what makes it forget the
         // old mode. It never asks for somebody with CAP_FSETID.
-        let asked = size.is_some() || change == SetAttr::default();
-        change.kill_suidgid = asked && req.uid() != 0;
+        let alone = change == SetAttr::default();
+        change.kill_suidgid = (size.is_some() || alone) && req.uid() != 0;
+        // chown(2) of neither owner nor group clears them for everybody. It comes with the change
+        // time alone for a file, whose times the kernel keeps, and with nothing for others.
+        let only_ctime = SetAttr {
+            ctime: change.ctime,
+            ..SetAttr::default()
+        };
+        let bare = change == only_ctime;
         match self.guard.run("setattr", || {
+            if bare {
+                let kind = self.fs.getattr(node(ino))?.kind;
+                change.kill_suidgid |= ctime.is_some() || kind != FileKind::Regular;
+            }
             self.fs.setattr(&caller(req, 0), node(ino), &change)
         }) {
             Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
