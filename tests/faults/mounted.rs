@@ -4,6 +4,7 @@
 use btrfuse_test_support::fault_plan::Call::{self, Flush, Read, Write};
 use btrfuse_test_support::fault_plan::Fault::{self, Fails};
 use btrfuse_test_support::fault_plan::Lasting::{ForGood, Once};
+use btrfuse_test_support::ring::{Ring, Task};
 use btrfuse_test_support::script::bytes;
 use btrfuse_test_support::{
     BadDisk, BtrfuseMount, FaultPlan, Image, LoopMount, btrfs_check, btrfuse_binary, run,
@@ -11,6 +12,7 @@ use btrfuse_test_support::{
 use rustix::io::ReadWriteFlags;
 use std::fs::File;
 use std::io::IoSlice;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
@@ -182,6 +184,36 @@ fn a_synchronous_write_answers_for_itself() {
     });
     assert_eq!(told[..5], ["EIO", "0", "EIO", "0", "EIO"]);
     assert_eq!(told[6..], ["EIO", "0"]);
+}
+
+/// Who asks through io_uring is told what a descriptor's own system calls are: lost content once, and what
+/// was written and made durable since is good.
+#[test]
+fn a_ring_hears_of_lost_content() {
+    let told = as_the_kernel(&[], |mount, disk| {
+        let [one, two] = opened_twice(mount);
+        let mut ring = Ring::new(1);
+        let mut write = |seed: u64, file: &File| {
+            let bytes = bytes(seed, 65_536);
+            let told = ring.run(&[Task {
+                file: file.as_fd(),
+                offset: 0,
+                bytes: &bytes,
+                data_only: false,
+            }]);
+            assert_eq!(told[0].written, Ok(65_536));
+            answer(told[0].durable.map_err(Into::into))
+        };
+        let mut told = vec![write(2, &one)];
+        disk.plan(FaultPlan::at(Fails(Write, Once), 1));
+        told.push(write(3, &one));
+        assert_eq!(disk.fired(), 1);
+        told.push(answer(two.sync_all()));
+        told.push(answer(two.sync_all()));
+        told.push(write(4, &two));
+        told
+    });
+    assert_eq!(told, ["0", "EIO", "EIO", "0", "0"]);
 }
 
 /// Where the bytes lie in the image, if they lie in one piece.

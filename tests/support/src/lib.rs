@@ -18,6 +18,7 @@ pub mod judge;
 pub mod kernel_log;
 pub mod loop_mount;
 pub mod many;
+pub mod ring;
 pub mod rng;
 pub mod script;
 pub mod shell;
