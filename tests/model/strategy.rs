@@ -241,6 +241,8 @@ fn names() -> BoxedStrategy<Step> {
         libc::O_NOFOLLOW,
         libc::O_DIRECTORY,
         libc::O_DSYNC,
+        libc::O_SYNC,
+        libc::O_DIRECT,
     ]);
     let more = proptest::collection::vec(more, 0..=2);
     let open_flags = prop_oneof![

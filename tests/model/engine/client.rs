@@ -284,6 +284,9 @@ impl Client {
             }
             FileKind::Fifo | FileKind::Directory => {}
         }
+        if has(libc::O_DIRECT) {
+            return Err(Errno::INVAL);
+        }
         // The kernel keeps these open by itself.
         said(self.fs.open(at.node, libc::O_RDONLY))?;
         if at.kind == FileKind::Fifo && file.reads {
