@@ -43,10 +43,13 @@ const FORMATS: &[&[&str]] = &[
     &["--csum", "xxhash", "-m", "single"],
 ];
 
+/// So many cases are played by default, and meet everything; fewer may not.
+const CASES: usize = 400;
+
 /// `BTRFUSE_MODEL_CASES` and `BTRFUSE_MODEL_SEED` choose; `scripts/model` sets them.
 #[test]
 fn every_subject_answers_as_the_kernel_does() {
-    let cases = number("BTRFUSE_MODEL_CASES", 400) as usize;
+    let cases = number("BTRFUSE_MODEL_CASES", CASES as u64) as usize;
     let seed = number("BTRFUSE_MODEL_SEED", 1);
     let mut total = book::Book::default();
     for (at, done) in (0..cases).step_by(CASES_AN_IMAGE).enumerate() {
@@ -60,7 +63,9 @@ fn every_subject_answers_as_the_kernel_does() {
         images.judge();
     }
     println!("{total}");
-    total.assert_much_was_met();
+    if cases >= CASES {
+        total.assert_much_was_met();
+    }
 }
 
 #[test]
