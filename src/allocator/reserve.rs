@@ -32,6 +32,9 @@ const COPIED_WHOLE_NODES: u64 = 2048;
 const STEAL_LEAST_NODES: u64 = 40;
 /// Above this a filesystem has room enough for any number of removals between two commits.
 const STEAL_MOST_BYTES: u64 = 16 << 20;
+/// Right after a commit one removal, alone, leaves so many nodes beside the copies: more than
+/// [`LAST_NODES`] and what it takes itself in a subvolume that a snapshot shares.
+const ALONE_NODES: u64 = 48;
 /// Right after a commit dropping a subvolume leaves so many nodes beside the copies.
 const LAST_NODES: u64 = 8;
 /// Bytes that such an extent may add to those trees: items of 78 and twice 25 bytes, in leaves that
@@ -281,6 +284,11 @@ impl Space {
         }
     }
 
+    /// Whether anybody has a metadata reservation.
+    pub fn is_promised(&self) -> bool {
+        self.lock().pools[METADATA].may_use > 0
+    }
+
     /// An empty reservation, for callers that need nothing but a handle.
     pub fn no_metadata(self: &Arc<Self>) -> MetaReservation {
         MetaReservation {
@@ -472,6 +480,10 @@ impl State {
         let kept = match (steal, age) {
             (Steal::No, _) => self.kept_from_others(commit, nodesize),
             (_, Age::Any) => commit,
+            // Alone it frees so few extents that hardly anything is split.
+            (Steal::Yes, Age::Fresh) if promised <= STEAL_LEAST_NODES * nodesize => {
+                commit.min((copies + ALONE_NODES) * nodesize)
+            }
             (Steal::Yes, Age::Fresh) => {
                 commit.min((copies + copies / 8) * nodesize + self.beside_bytes(nodesize))
             }

@@ -28,6 +28,13 @@ impl Filesystem {
 
     /// Changes what `changes` names; the caller's rights were checked by the kernel.
     pub fn setattr(&self, _caller: &Caller, node: NodeId, changes: &SetAttr) -> Result<Attr> {
+        match changes.size {
+            Some(_) => self.freeing(|| self.try_setattr(node, changes)),
+            None => self.try_setattr(node, changes),
+        }
+    }
+
+    fn try_setattr(&self, node: NodeId, changes: &SetAttr) -> Result<Attr> {
         let inode = self.inode(node)?;
         if *changes != SetAttr::default() {
             // What was written before the subvolume became read-only is accepted when it comes; so

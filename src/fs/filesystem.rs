@@ -53,6 +53,8 @@ pub struct Filesystem {
     pub(in crate::fs) background: Mutex<Option<Background>>,
     /// How the unmount went.
     pub(in crate::fs) unmounted: Mutex<Option<Result<()>>>,
+    /// Whoever was refused space for freeing some asks again one after the other.
+    pub(in crate::fs) turn: Mutex<()>,
 }
 
 /// What a node id leads to.
@@ -268,59 +270,6 @@ impl Filesystem {
     pub(in crate::fs) fn ticket(&self, steal: Steal) -> Result<DirtyTicket> {
         self.without_commit(|| self.delayed.prepare_now(steal))
             .or_else(|_| self.with_room_for(steal, || self.delayed.prepare(steal)))
-    }
-
-    /// Asks for space, and once more when delayed content has been written: each file that holds
-    /// some is promised far more metadata than it needs in the end.
-    fn without_commit<T>(&self, ask: impl Fn() -> Result<T>) -> Result<T> {
-        let first = ask();
-        if first.is_ok() || self.delayed_data.bytes() == 0 {
-            return first;
-        }
-        if let Err(error) = file::flush_all(self) {
-            log::warn!("writing back data to find space: {error}");
-        }
-        ask()
-    }
-
-    /// Asks for space, and once more when files in memory or unlinked inodes held some of it.
-    pub(in crate::fs) fn with_room<T>(&self, ask: impl Fn() -> Result<T>) -> Result<T> {
-        match ask() {
-            Err(Error::NoSpace) if self.make_room() => ask(),
-            answer => answer,
-        }
-    }
-
-    /// As [`Filesystem::with_room`]; who frees space waits for deleted subvolumes to be dropped, too,
-    /// before there is none.
-    pub(in crate::fs) fn with_room_for<T>(
-        &self,
-        steal: Steal,
-        ask: impl Fn() -> Result<T>,
-    ) -> Result<T> {
-        let mut answer = self.with_room(&ask);
-        while matches!(answer, Err(Error::NoSpace)) && steal != Steal::No && self.drop_for_space() {
-            answer = ask();
-        }
-        answer
-    }
-
-    /// Gives back what is promised to delayed content, and what unlinked inodes hold. False when
-    /// there was nothing. The caller holds no handle and no lock but `names`.
-    fn make_room(&self) -> bool {
-        let delayed = self.delayed_data.bytes() > 0;
-        if delayed && let Err(error) = file::flush_all(self) {
-            log::warn!("writing back data to find space: {error}");
-        }
-        let cleaned = self.clean_for_space();
-        // What was freed in this transaction can be used after its commit, and counts as freed
-        // nowhere before the delayed references have run.
-        let unsettled = !self.ctx.transactions.running().delayed_refs.is_empty();
-        if unsettled && let Err(error) = self.engine.committer.commit_trees() {
-            log::warn!("no space could be freed by a commit: {error}");
-            return false;
-        }
-        delayed | cleaned | unsettled
     }
 
     /// Space for the inode's item, to be handed to [`Filesystem::mark_dirty`] after the change.

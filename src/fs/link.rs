@@ -125,6 +125,10 @@ impl Filesystem {
 
     /// Takes a name away from anything but a directory.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.freeing(|| self.try_unlink(parent, name))
+    }
+
+    fn try_unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let dir = self.inode(parent)?;
         self.want_writable(&dir.root)?;
         dir.want_dir()?;
@@ -150,6 +154,10 @@ impl Filesystem {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.freeing(|| self.try_rmdir(parent, name))
+    }
+
+    fn try_rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         match name {
             b"." => return Err(Error::Invalid("\".\" can't be removed")),
             b".." => return Err(Error::NotEmpty),

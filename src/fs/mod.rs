@@ -51,6 +51,7 @@ mod orphan;
 mod readdir;
 mod rename;
 mod request;
+mod room;
 mod statfs;
 pub mod stats;
 pub mod subvolume;

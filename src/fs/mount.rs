@@ -108,6 +108,7 @@ impl Filesystem {
             told_of_compression: AtomicBool::new(false),
             background: Mutex::new(None),
             unmounted: Mutex::new(None),
+            turn: Mutex::new(()),
         };
         let subvol = fs.choose_subvolume()?;
         fs.load_root_dir(subvol)?;
