@@ -481,7 +481,10 @@ impl State {
             (Steal::No, _) => self.kept_from_others(commit, nodesize),
             (_, Age::Any) => commit,
             // Alone it frees so few extents that hardly anything is split.
-            (Steal::Yes, Age::Fresh) if promised <= STEAL_LEAST_NODES * nodesize => {
+            (Steal::Yes, Age::Fresh)
+                if promised <= STEAL_LEAST_NODES * nodesize
+                    && self.waiting_extents <= FREED_WHEN_FULL as u64 =>
+            {
                 commit.min((copies + ALONE_NODES) * nodesize)
             }
             (Steal::Yes, Age::Fresh) => {

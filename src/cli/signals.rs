@@ -3,8 +3,7 @@
 //! SIGINT, SIGTERM and SIGHUP unmount. If programs still use the mount it is detached, what
 //! they wrote is committed at once, and they get a little time; after that, or at a second
 //! signal, the last commit is made under them, with all that they have written, and they see the
-//! mount gone. Never: a mount of
-//! somebody else's, be it over ours or below it.
+//! mount gone. Never: a mount of somebody else's, be it over ours or below it.
 
 use super::ending::Ending;
 use super::{Exit, Failure};

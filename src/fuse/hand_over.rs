@@ -1,8 +1,8 @@
 //! Having the kernel hand over what programs wrote and its page cache still holds.
 //!
-//! Nothing else does that for a whole mount: syncfs(2) on FUSE only begins the write-back, and since
-//! Linux 6.19 ("fs/writeback: skip AS_NO_DATA_INTEGRITY mappings in wait_sb_inodes()", also in stable
-//! kernels) doesn't wait for its end. But the kernel lets go of a range of a file's cache when it is
+//! Nothing else does that for a whole mount: syncfs(2) on FUSE only begins the write-back, and doesn't
+//! wait for its end ("fs/writeback: skip AS_NO_DATA_INTEGRITY mappings in wait_sb_inodes()"; seen with
+//! 6.18.44, older kernels do wait). But the kernel lets go of a range of a file's cache when it is
 //! asked to, and writes it first. Only files that somebody has open for writing hold anything back: of
 //! the others the kernel writes all before it releases them.
 //!
