@@ -7,6 +7,7 @@ mod faults;
 mod mounted;
 #[path = "../commit/recording.rs"]
 mod recording;
+mod room;
 mod stories;
 
 use btrfuse::fs::{Caller, Filesystem, MountOptions};

@@ -14,9 +14,9 @@ pub fn compressed_files(image: &Path) -> BTreeSet<InodeOf> {
     compressed(&dump(image, &[]))
 }
 
-/// The inodes of the top level with names in extended references (`INODE_EXTREF`).
+/// The numbers of inodes, in whatever subvolume, with names in extended references (`INODE_EXTREF`).
 pub fn extended_references(image: &Path) -> BTreeSet<u64> {
-    extended(&dump(image, &["-t", "fs"]))
+    extended(&dump(image, &[]))
 }
 
 /// The flags of the quota tree's status item, as `ON|INCONSISTENT`; `None` without quotas.
