@@ -1,6 +1,7 @@
 //! `btrfuse mount --supervise`: a crashed daemon is replaced, and one that has ended isn't.
 
 use btrfuse_test_support::btrfuse_mount::btrfuse_binary;
+use btrfuse_test_support::shell::passes;
 use btrfuse_test_support::{BtrfuseMount, Image, LoopMount, btrfs_check};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
@@ -224,4 +225,55 @@ fn a_start_that_fails_is_told_as_without_a_supervisor() {
             String::from_utf8_lossy(&plain.stderr)
         );
     }
+}
+
+/// Through /etc/fstab, and by a user without root: the new daemon is the user's, and so is its mount.
+#[test]
+fn mounts_of_fstab_and_of_users_come_back() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+# daemon IMAGE: who has it locked.
+daemon() { awk -v inode=":$(stat -c %i "$1")\$" '$2 == "FLOCK" && $6 ~ inode { print $5 }' /proc/locks; }
+# crash IMAGE COMMAND...: kills the daemon, waits for the next one, and for the command to succeed.
+crash() {
+    disk=$1; shift
+    old=$(daemon "$disk")
+    kill -KILL $old
+    tries=0
+    until new=$(daemon "$disk") && [ -n "$new" ] && [ "$new" != $old ] && "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 400 ] || fail "no new mount after $old, but $new: $(cat /proc/mounts)"
+        sleep 0.05
+    done
+}
+"$HELPERS/install" --prefix "$PLACE/usr" --binary "$BTRFUSE" >/dev/null
+echo "$IMAGE $PLACE/m btrfuse noauto,supervise,x-test.a=b 0 0" >/etc/fstab
+mount "$PLACE/m"
+echo durable >m/file
+code 0 "$BTRFUSE" sync m
+crash "$IMAGE" grep -q durable m/file
+[ "$(kind m)" = fuse.btrfuse ] || fail "mounted as $(kind m)"
+umount "$PLACE/m"
+flock --nonblock --exclusive "$IMAGE" true || fail "umount came back while the image was in use"
+
+cp --sparse=always "$IMAGE" image
+mount -t btrfs -o loop image m && chown nobody m && umount m
+cp "$BTRFUSE" bin/btrfuse
+chown nobody image m
+as() { setpriv --reuid nobody --regid nogroup --clear-groups env HOME=/ "$@"; }
+touch log && chown nobody log
+code 0 as "$PLACE/bin/btrfuse" mount --supervise --log log image m
+as sh -c 'echo mine >m/mine'
+code 0 as "$PLACE/bin/btrfuse" sync m
+crash image as grep -q mine m/mine
+grep "$PLACE/m" /proc/mounts | grep -q "nosuid,nodev.*user_id=65534" || fail "$(cat /proc/mounts)"
+[ "$(stat -c %u /proc/$(daemon image))" = 65534 ] || fail "the new daemon isn't the user's"
+code 1 cat m/mine
+code 0 as "$PLACE/bin/btrfuse" umount m
+btrfs check --check-data-csum image >/dev/null 2>&1 || fail "check after a user's umount"
+"#,
+    );
+    btrfs_check(image.path());
 }

@@ -14,8 +14,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Names of each folder that the kernel removes from a full image, mostly.
-const KERNEL_REMOVES: usize = 150;
+/// How long the kernel removes names from a full image, mostly; and from time to time.
+const KERNEL_REMOVES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(60)];
+/// Names of each folder that it removes in any case.
+const KERNEL_REMOVES_LEAST: usize = 20;
 
 /// What was seen over all images.
 #[derive(Default)]
@@ -77,7 +79,6 @@ struct Stage<'a> {
 pub fn play(plan: &Plan, most: u64, figures: &mut Figures) {
     let image = plan.image();
     let cycles = plan.cycles.min(most);
-    let started = Instant::now();
     let mut stage = Stage {
         plan,
         image: &image,
@@ -88,6 +89,7 @@ pub fn play(plan: &Plan, most: u64, figures: &mut Figures) {
         figures,
     };
     for cycle in 0..cycles {
+        let mut clock = Clock::start();
         if cycle == 0 && plan.kernel_fills {
             stage.fill_by_kernel();
             stage.mount();
@@ -95,22 +97,27 @@ pub fn play(plan: &Plan, most: u64, figures: &mut Figures) {
             stage.mount();
             stage.fill(cycle);
         }
+        clock.lap("filled");
         stage.change();
         // Beside snapshots each removal may wait for a commit, so they are the smaller part.
         let snapshots = *stage.rng.choose(&[0, 0, 0, 1, 2]);
         for number in 0..snapshots {
             stage.snapshot(cycle, number);
         }
+        clock.lap("changed");
         if stage.rng.one_in(3) {
             stage.unmount();
             stage.judge_full();
             stage.mount();
         }
+        clock.lap("judged");
         stage.verify();
+        clock.lap("compared");
         stage.empty();
+        clock.lap("emptied");
         stage.want_writable();
         stage.figures.cycles += 1;
-        println!("  cycle {cycle}: {:.1?}", started.elapsed());
+        println!("  cycle {cycle}: {}", clock.said);
     }
     stage.unmount();
     btrfs_check(image.path());
@@ -119,6 +126,28 @@ pub fn play(plan: &Plan, most: u64, figures: &mut Figures) {
     assert_eq!(left, 0, "everything was removed");
     kernel.unmount();
     stage.figures.images += 1;
+}
+
+/// Where the time of a cycle goes.
+struct Clock {
+    since: Instant,
+    said: String,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            since: Instant::now(),
+            said: String::new(),
+        }
+    }
+
+    fn lap(&mut self, what: &str) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        let gap = if self.said.is_empty() { "" } else { ", " };
+        self.said.push_str(&format!("{gap}{what} {seconds:.1} s"));
+        self.since = Instant::now();
+    }
 }
 
 impl Stage<'_> {
@@ -334,13 +363,13 @@ impl Stage<'_> {
             run(command.args(["subvolume", "sync"]).arg(kernel.path()));
         }
         // Not always to the end: on a full filesystem the kernel commits for each name that it removes.
-        let most = if self.rng.one_in(8) {
-            usize::MAX
-        } else {
-            KERNEL_REMOVES
-        };
+        let long = KERNEL_REMOVES[usize::from(self.rng.one_in(8))];
+        let end = Instant::now() + long;
         for folder in &mut folders {
-            for _ in 0..most.min(folder.len()) {
+            for removed in 0..folder.len() {
+                if removed >= KERNEL_REMOVES_LEAST && Instant::now() > end {
+                    break;
+                }
                 folder
                     .remove_one()
                     .unwrap_or_else(|why| panic!("the kernel's {why}"));
