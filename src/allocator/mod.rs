@@ -11,6 +11,7 @@
 mod chunk;
 mod chunk_space;
 mod device_space;
+mod estimate;
 mod free_ranges;
 mod group;
 mod kind;

@@ -22,12 +22,6 @@ const FIRST_ITEM_NODES: u64 = 8;
 const NEXT_ITEM_NODES: u64 = 4;
 /// Node changes counted for an item that is changed in place, later and with others.
 const UPDATED_ITEM_NODES: u64 = 2;
-/// Nodes for what a commit writes of other trees, and for what operations that were let in together
-/// add before anybody looks again.
-const COMMIT_NODES: u64 = 64;
-/// Trees of up to so many nodes can be copied whole by one commit; of larger ones only what waiting
-/// extents may touch is counted, but never less than this.
-const COPIED_WHOLE_NODES: u64 = 2048;
 /// What one stealing operation may need, with the inode items that wait because of it.
 const STEAL_LEAST_NODES: u64 = 40;
 /// Above this a filesystem has room enough for any number of removals between two commits.
@@ -37,9 +31,6 @@ const STEAL_MOST_BYTES: u64 = 16 << 20;
 const ALONE_NODES: u64 = 48;
 /// Right after a commit dropping a subvolume leaves so many nodes beside the copies.
 const LAST_NODES: u64 = 8;
-/// Bytes that such an extent may add to those trees: items of 78 and twice 25 bytes, in leaves that
-/// are half full.
-const WAITING_EXTENT_BYTES: u64 = 256;
 
 /// Extents that an operation may free after one reservation on a full filesystem: the commit finds
 /// what they need in what even stealing operations leave to it.
@@ -220,11 +211,7 @@ impl Space {
     /// section, where nobody looks again whether the commit's part suffices: so much it can grow by
     /// them, whatever waits already. docs/allocation.md says why.
     pub fn late_extents_bytes(&self, extents: u64) -> u64 {
-        let nodesize = self.nodesize();
-        let trees = self.lock_counted().grown_nodes(nodesize);
-        // The trees grow by what they add, and of that, too, all can be copied and half split.
-        let growth = (extents * WAITING_EXTENT_BYTES).div_ceil(nodesize);
-        (late_nodes(trees, extents) + growth + growth * 3 / 2 + 1) * nodesize
+        self.lock_counted().late_bytes(extents, self.nodesize())
     }
 
     /// Promises metadata bytes, or says that there is no space.
@@ -409,51 +396,7 @@ const COMMITS_TO_STEAL: u32 = 16;
 /// full filesystem must not commit for each refused operation.
 const WAITING_FLOOR_NODES: u64 = 256;
 
-/// Nodes that a commit allocates in trees of so many, for what so many extents change in them.
-fn commit_nodes(trees: u64, extents: u64) -> u64 {
-    // Each block is copied at most once, and half of the copies may be split.
-    let whole = trees + trees / 2;
-    // A change copies a leaf; the copy's own old address is a change again, in any leaf: with
-    // addresses at random so many leaves are met until only copied ones are.
-    let touched = extents + (2 * trees * extents).isqrt();
-    whole.min((2 * touched).max(COPIED_WHOLE_NODES))
-}
-
-/// By how much [`commit_nodes`] grows at most with so many extents more.
-fn late_nodes(trees: u64, extents: u64) -> u64 {
-    let grown = (trees + trees / 2).saturating_sub(COPIED_WHOLE_NODES);
-    // The root of a sum is no more than the sum of the roots; rounded down, than that and one.
-    let touched = extents + (2 * trees * extents).isqrt() + 1;
-    grown.min(2 * touched)
-}
-
 impl State {
-    /// What extents that wait for the commit add to its trees.
-    fn waiting_bytes(&self) -> u64 {
-        self.waiting_extents * WAITING_EXTENT_BYTES
-    }
-
-    /// Nodes of the trees that a commit changes, as far as they can be copied whole.
-    fn copies_nodes(&self, nodesize: u64) -> u64 {
-        self.commit_trees_bytes.div_ceil(nodesize)
-    }
-
-    /// The same, with what waiting extents add: the next commit copies that as well.
-    fn grown_nodes(&self, nodesize: u64) -> u64 {
-        self.copies_nodes(nodesize) + self.waiting_bytes().div_ceil(nodesize)
-    }
-
-    fn beside_bytes(&self, nodesize: u64) -> u64 {
-        (COMMIT_NODES * nodesize).min(self.global_reserve / 4)
-    }
-
-    /// What the commit may still allocate, when `promised` node changes add to what waits.
-    fn commit_bytes(&self, promised: u64, nodesize: u64) -> u64 {
-        let extents = self.waiting_extents + promised;
-        let nodes = commit_nodes(self.grown_nodes(nodesize), extents);
-        self.beside_bytes(nodesize) + nodes * nodesize + self.waiting_bytes()
-    }
-
     /// What those leave free who don't steal: the commit's part, and room for stealing.
     fn kept_from_others(&self, commit: u64, nodesize: u64) -> u64 {
         let least = STEAL_LEAST_NODES * nodesize;
@@ -476,7 +419,7 @@ impl State {
         };
         let promised = pool.may_use.saturating_add(bytes);
         let commit = self.commit_bytes(promised / nodesize, nodesize);
-        let copies = self.copies_nodes(nodesize).min(COPIED_WHOLE_NODES);
+        let first = || self.first_commit_nodes(promised, nodesize);
         let kept = match (steal, age) {
             (Steal::No, _) => self.kept_from_others(commit, nodesize),
             (_, Age::Any) => commit,
@@ -485,39 +428,16 @@ impl State {
                 if promised <= STEAL_LEAST_NODES * nodesize
                     && self.waiting_extents <= FREED_WHEN_FULL as u64 =>
             {
-                commit.min((copies + ALONE_NODES) * nodesize)
+                commit.min((first() + ALONE_NODES) * nodesize)
             }
             (Steal::Yes, Age::Fresh) => {
+                let copies = self.copied_whole_nodes(nodesize);
                 commit.min((copies + copies / 8) * nodesize + self.beside_bytes(nodesize))
             }
-            (Steal::Last, Age::Fresh) => commit.min((copies + LAST_NODES) * nodesize),
+            (Steal::Last, Age::Fresh) => commit.min((first() + LAST_NODES) * nodesize),
         };
         let wanted = promised.saturating_add(kept);
         // Looking at the devices' holes costs more, and is rarely needed.
         wanted <= pool.free || wanted <= pool.free + self.room(kind)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_commit_never_grows_by_more_than_was_kept_for_late_extents() {
-        for trees in [0, 1, 900, 1365, 1366, 1400, 5000, 100_000, 3_000_000] {
-            for waiting in [0, 1, 7, 100, 1000, 33_333, 10_000_000] {
-                for late in [0, 1, 3, 100, 700, 4000, 100_000] {
-                    let before = commit_nodes(trees, waiting);
-                    let grown = commit_nodes(trees, waiting + late) - before;
-                    let kept = late_nodes(trees, late);
-                    assert!(grown <= kept, "{trees} {waiting} {late}: {grown} > {kept}");
-                }
-            }
-        }
-        assert_eq!(
-            late_nodes(1365, 100_000),
-            0,
-            "all of them can be copied anyway"
-        );
     }
 }

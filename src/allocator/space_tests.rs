@@ -200,6 +200,28 @@ fn what_waits_for_the_commit_is_kept_from_everybody() {
     drop(used);
 }
 
+/// Somebody else may have left no more than what all copies take, and a few nodes.
+#[test]
+fn the_first_removal_after_a_commit_is_let_in_where_free_nodes_lie_together() {
+    let space = fresh(89 * MIB, 32 * MIB);
+    let trees = 600;
+    space.set_global_reserve(trees * NODE, trees * NODE);
+    let place = |_| space.alloc_tree_block(TreeSpace::Metadata).unwrap();
+    let nodes: Vec<_> = (0..2048 - trees - 20).map(place).collect();
+    assert!(space.reserve_metadata(NODE, Steal::No).is_err());
+    assert!(space.reserve_metadata(41 * NODE, Steal::Yes).is_err());
+    drop(space.reserve_metadata(28 * NODE, Steal::Yes).unwrap());
+    drop(space.reserve_metadata(28 * NODE, Steal::Last).unwrap());
+    // Less than half of that is too little, wherever it lies.
+    nodes
+        .into_iter()
+        .for_each(|at| space.settle_alloc(at, NODE));
+    for _ in 0..trees / 2 + 40 {
+        space.alloc_tree_block(TreeSpace::Metadata).unwrap();
+    }
+    assert!(space.reserve_metadata(28 * NODE, Steal::Yes).is_err());
+}
+
 #[test]
 fn metadata_grows_into_a_new_chunk() {
     let space = fresh(GIB, 32 * MIB);
