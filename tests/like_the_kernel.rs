@@ -112,6 +112,40 @@ fn subvolumes_are_removed_like_directories() {
     );
 }
 
+/// A subvolume is a name with a number of its own: it moves anywhere, also next to another one.
+#[test]
+fn subvolumes_move_between_subvolumes() {
+    same_on_both(
+        r#"
+        REN='
+import ctypes, os, sys
+source, target, flags = sys.argv[1].encode(), sys.argv[2].encode(), int((sys.argv[3:] or [0])[0])
+libc = ctypes.CDLL(None, use_errno=True)
+failed = libc.renameat2(-100, source, -100, target, flags)
+print(os.strerror(ctypes.get_errno()) if failed else "renamed")
+'
+        ren() { /usr/bin/python3 -c "$REN" "$@"; }
+        sv create A; sv create B; sv create A/x; mkdir A/d B/d; echo kept >A/x/f; touch A/f
+        say mv -T A/x B/x; cat B/x/f; ls A B; say mv A/f B/f; say ren A/d B/e
+        say mv -T B/x B/d/y; cat B/d/y/f; say mv -T B/d/y A/z; say mv A/z .; cat z/f; say mv z A
+        say mv -T A/z B/d; cat B/d/f; say mv -T B/d A/d; cat A/d/f
+        sv create A/s; sv create B/s; echo a >A/s/f; echo b >B/s/f; touch A/plain; mkdir B/dir
+        say ren A/s B/s 2; cat A/s/f B/s/f; say ren A/s B/dir 2; say ren A/plain B/s 2
+        say ren A/s no 2; say mv -T A/s B/s; say mv -n -T A/s B/dir; ls A B
+        say ren A A/s/in; say ren A A/in; say ren B A/s/b; ls -R
+        say ren A A/s 2; say ren A/s A/s/b 2; say ren A/s A/s/b/s
+        sv create C; sv create C/c; sv snapshot -r C ro; sv create D; mkdir dir
+        say ren ro D/ro; say ren ro dir/ro; say ren ro read-only
+        say ren read-only D/no 2; sv create D/sub; say ren read-only D/sub 2; say ren D/sub read-only 2
+        say ren D/sub read-only/sub; say ren D/sub read-only
+        say ren C/c D/c; say sv delete D; say sv delete D/c; say sv delete D/sub; say sv delete D
+        mkdir -m 777 open; sv create open/roots; chmod 755 open/roots; mkdir -m 777 open/other
+        say as_nobody /usr/bin/python3 -c "$REN" open/roots open/other/roots; say as_nobody /usr/bin/python3 -c "$REN" open/roots open/mine
+        sv list . | awk '{ print $1, $2, $4, $5 }'
+        "#,
+    );
+}
+
 #[test]
 fn subvolumes_are_made_and_deleted_as_modes_and_flags_allow() {
     same_on_both(

@@ -438,6 +438,16 @@ impl State {
         };
         let wanted = promised.saturating_add(kept);
         // Looking at the devices' holes costs more, and is rarely needed.
-        wanted <= pool.free || wanted <= pool.free + self.room(kind)
+        let fits = wanted <= pool.free || wanted <= pool.free + self.room(kind);
+        if !fits && age == Age::Fresh {
+            log::debug!(
+                "no space for {bytes} bytes of metadata: {} promised, {kept} kept for the commit and others, \
+                 {} free, {} extents wait, {steal:?}",
+                pool.may_use,
+                pool.free,
+                self.waiting_extents
+            );
+        }
+        fits
     }
 }

@@ -19,7 +19,7 @@ use crate::btree::{Root, TreeContext};
 use crate::commit::Engine;
 use crate::error::{Error, Result};
 use crate::ondisk::{InodeItem, Key, kind};
-use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{Arc, Mutex, RwLock};
 use crate::transaction::TransHandle;
 use crate::units::round_up;
@@ -55,6 +55,8 @@ pub struct Filesystem {
     pub(in crate::fs) unmounted: Mutex<Option<Result<()>>>,
     /// Whoever was refused space for freeing some asks again one after the other.
     pub(in crate::fs) turn: Mutex<()>,
+    /// How many have it or wait for it.
+    pub(in crate::fs) refused: AtomicUsize,
 }
 
 /// What a node id leads to.

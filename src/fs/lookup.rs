@@ -178,33 +178,41 @@ impl Filesystem {
         })
     }
 
-    /// Whether `above` is `dir` or contains it, both in one subvolume's tree. The caller holds
-    /// the rename lock, so nobody moves a directory to another meanwhile; a rename in place
-    /// changes a directory's reference in one step.
+    /// Whether `above` is `dir` or contains it, through the subvolumes that `dir` lies in as well. The caller
+    /// holds the rename lock, so nobody moves a directory to another or a subvolume meanwhile; a
+    /// rename in place changes a directory's reference in one step.
     pub(in crate::fs) fn contains(&self, above: Identity, dir: &Inode) -> Result<bool> {
-        let subvol = dir.root.objectid;
-        let mut objectid = dir.objectid;
+        let (Identity::Inode { subvol: top, .. } | Identity::Stub { subvol: top, .. }) = above;
+        let (mut root, mut objectid) = (dir.root.clone(), dir.objectid);
         // References that lead in a circle are met again at a place remembered on the way, the
         // distance between these places being doubled each time.
-        let (mut remembered, mut steps, mut until) = (0, 0u64, 1u64);
+        let (mut remembered, mut steps, mut until) = ((0, 0), 0u64, 1u64);
         loop {
+            let subvol = root.objectid;
             if above == (Identity::Inode { subvol, objectid }) {
                 return Ok(true);
             }
-            if objectid == ROOT_DIR_OBJECTID {
-                return Ok(false);
-            }
-            if objectid == remembered {
+            if (subvol, objectid) == remembered {
                 return Err(Error::corrupt(format!(
                     "directory {objectid} of tree {subvol} contains itself"
                 )));
             }
             steps += 1;
             if steps == until {
-                (remembered, until) = (objectid, 2 * until);
+                (remembered, until) = ((subvol, objectid), 2 * until);
             }
-            let name = inode_ref::first(&self.ctx, &dir.root, objectid)?.ok_or(Error::NotFound)?;
-            objectid = name.parent;
+            if objectid != ROOT_DIR_OBJECTID {
+                let name = inode_ref::first(&self.ctx, &root, objectid)?.ok_or(Error::NotFound)?;
+                objectid = name.parent;
+            } else if subvol == top {
+                return Ok(false);
+            } else {
+                let Some(entry) = subvolume::parent_entry(&self.ctx, subvol)? else {
+                    return Ok(false);
+                };
+                root = subvolume::open(&self.ctx, entry.tree)?;
+                objectid = entry.dirid;
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use crate::ondisk::csum::name_hash;
 use crate::ondisk::superblock::FEATURE_INCOMPAT_EXTENDED_IREF;
 use crate::ondisk::tree_block::item_size_max;
 use crate::ondisk::{DirEntries, Key, ids, kind};
-use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{Arc, Mutex, RwLock, Weak, thread};
 use crate::transaction::TransHandle;
 use crate::units::MIB;
@@ -109,6 +109,7 @@ impl Filesystem {
             background: Mutex::new(None),
             unmounted: Mutex::new(None),
             turn: Mutex::new(()),
+            refused: AtomicUsize::new(0),
         };
         let subvol = fs.choose_subvolume()?;
         fs.load_root_dir(subvol)?;

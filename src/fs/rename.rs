@@ -1,7 +1,7 @@
 //! rename, with its three flags.
 //!
 //! Owns: the order of locks among up to four inodes, the ancestry check, and the edits. Renames
-//! between directories hold the rename lock, so containment can't change under them; an
+//! between directories and of subvolumes hold the rename lock, so containment can't change under them; an
 //! ancestor's `names` lock comes before its descendant's, and among strangers the lower number
 //! first. Invariant: the new name stands for the old or the new inode at every moment, and both
 //! changes are in one transaction.
@@ -84,14 +84,15 @@ impl Filesystem {
             }
             dir::check_name(name)?;
         }
-        if from.root.objectid != to.root.objectid {
-            return Err(Error::CrossDevice);
-        }
-        {
-            let same = Arc::ptr_eq(&from, &to);
-            let _order = (!same).then(|| self.rename_lock.lock());
+        let mut alone = !Arc::ptr_eq(&from, &to);
+        loop {
+            let _order = alone.then(|| self.rename_lock.lock());
             let (_first, _second) = self.lock_dirs(&from, &to)?;
-            self.rename_locked(caller, (&from, name), (&to, new_name), flags)?;
+            let names = ((&from, name), (&to, new_name));
+            if self.rename_locked(caller, names, flags, alone)? {
+                break;
+            }
+            alone = true;
         }
         self.after_change();
         Ok(())
@@ -110,28 +111,46 @@ impl Filesystem {
         } else if self.contains(to.identity(), from)? {
             false
         } else {
-            from.objectid < to.objectid
+            (from.root.objectid, from.objectid) < (to.root.objectid, to.objectid)
         };
         let (first, second) = if from_first { (from, to) } else { (to, from) };
         let first = first.names.write();
         Ok((first, Some(second.names.write())))
     }
 
+    /// False: a subvolume moves, and for that the rename lock is needed, as for a moment nothing says
+    /// what contains it.
     fn rename_locked(
         &self,
         caller: &Caller,
-        (from, name): (&Arc<Inode>, &[u8]),
-        (to, new_name): (&Arc<Inode>, &[u8]),
+        ((from, name), (to, new_name)): ((&Arc<Inode>, &[u8]), (&Arc<Inode>, &[u8])),
         flags: RenameFlags,
-    ) -> Result<()> {
+        alone: bool,
+    ) -> Result<bool> {
         self.want_alive(to)?;
         let source = dir::find(&self.ctx, from, name)?.ok_or(Error::NotFound)?;
         let existing = dir::find(&self.ctx, to, new_name)?;
+        let mut subvolumes = [Some(source), existing]
+            .into_iter()
+            .flatten()
+            .filter(|it| it.subvolume().is_some());
+        let moves_subvolume = subvolumes.next().is_some();
+        if moves_subvolume && !alone {
+            return Ok(false);
+        }
         match existing {
             Some(_) if flags.no_replace => return Err(Error::Exists),
             None if flags.exchange => return Err(Error::NotFound),
+            // Only a subvolume has the same number everywhere.
+            existing if from.root.objectid != to.root.objectid => {
+                let other = existing.filter(|_| flags.exchange);
+                if source.subvolume().is_none() || other.is_some_and(|it| it.subvolume().is_none())
+                {
+                    return Err(Error::CrossDevice);
+                }
+            }
             // Two names of one inode, or twice the same name: POSIX wants nothing done.
-            Some(existing) if existing.location == source.location => return Ok(()),
+            Some(existing) if existing.location == source.location => return Ok(true),
             _ => {}
         }
         let moved = self.followed(from, source, name)?;
@@ -143,17 +162,16 @@ impl Filesystem {
         let _children = lock_children(&moved, replaced.as_ref());
         // While a subvolume moves, its tree has no reference to it for a moment: whoever deletes
         // that one takes it for empty then.
-        let nested = [Some(source), existing].into_iter().flatten();
-        let moves_subvolume = nested.into_iter().any(|it| it.subvolume().is_some());
         let _no_delete = moves_subvolume.then(|| self.subvolumes.read());
         if moves_subvolume {
             self.want_place(from)?;
+            self.want_place(to)?;
         }
         match replaced.clone().zip(existing) {
             Some((other, existing)) if flags.exchange => {
                 let there = self.mover((from, name), (to, new_name), source, moved.clone())?;
                 let back = self.mover((to, new_name), (from, name), existing, other)?;
-                self.exchange(there, back)
+                self.exchange(there, back)?;
             }
             other => {
                 if let Some((replaced, existing)) = &other {
@@ -186,9 +204,10 @@ impl Filesystem {
                 } else {
                     None
                 };
-                self.move_name(mover, removal, whiteout)
+                self.move_name(mover, removal, whiteout)?;
             }
         }
+        Ok(true)
     }
 
     /// The inode behind an entry; a subvolume that isn't there can't be moved or replaced.
@@ -234,6 +253,13 @@ impl Filesystem {
         match replaced {
             Some(replaced) => want_removable(to, Some(replaced))?,
             None => self.want_new_entries(to)?,
+        }
+        // What gets another parent is changed itself, as far as permissions go.
+        let other = replaced.filter(|_| flags.exchange);
+        for dir in [Some(moved), other].into_iter().flatten() {
+            if apart && dir.is_dir() {
+                self.want_writable(&dir.root)?;
+            }
         }
         Ok(())
     }

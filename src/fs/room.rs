@@ -7,11 +7,28 @@ use super::file;
 use super::filesystem::Filesystem;
 use crate::allocator::Steal;
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::thread;
 use std::time::Duration;
 
 /// How long those who were refused wait for others to be done, in milliseconds.
 const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
+
+/// One of those who wait for their turn.
+struct Refused<'a>(&'a AtomicUsize);
+
+impl<'a> Refused<'a> {
+    fn count(all: &'a AtomicUsize) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(all)
+    }
+}
+
+impl Drop for Refused<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Filesystem {
     /// Asks for space, and once more when delayed content has been written: each file that holds
@@ -69,12 +86,16 @@ impl Filesystem {
 
     /// An operation that frees space, and has changed nothing when it finds none. Several at once may keep
     /// from each other what each has and all need more of: who was refused lets go of all, and asks again
-    /// alone. The caller holds no lock.
+    /// alone; who comes then waits for its turn before it asks for anything. The caller holds no lock.
     pub(in crate::fs) fn freeing<T>(&self, operation: impl Fn() -> Result<T>) -> Result<T> {
-        match operation() {
-            Err(Error::NoSpace) => {}
-            other => return other,
+        // Relaxed: only a hint; what is right doesn't depend on it.
+        if self.refused.load(Ordering::Relaxed) == 0 {
+            match operation() {
+                Err(Error::NoSpace) => {}
+                other => return other,
+            }
         }
+        let _refused = Refused::count(&self.refused);
         let _turn = self.turn.lock();
         for pause in PAUSES_MS {
             match operation() {
