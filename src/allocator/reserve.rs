@@ -379,8 +379,10 @@ impl Space {
                 Err(Error::NoSpace) => {}
                 other => return other,
             }
-            // Somebody else's commit has begun meanwhile, and holds the space of its copies.
-            if self.lock().pools[METADATA].usage.pinned == 0 {
+            // Others' commits hold the space of their copies, and what others free meanwhile waits for one:
+            // without any of that another commit changes nothing.
+            let state = self.lock_counted();
+            if state.pools[METADATA].usage.pinned == 0 && state.waiting_extents == 0 {
                 break;
             }
         }
