@@ -222,6 +222,33 @@ fn the_first_removal_after_a_commit_is_let_in_where_free_nodes_lie_together() {
     assert!(space.reserve_metadata(28 * NODE, Steal::Yes).is_err());
 }
 
+/// What others free in the next transaction already keeps somebody from being its first; it is free after one
+/// more commit.
+#[test]
+fn who_frees_space_asks_again_while_extents_wait_for_a_commit() {
+    struct Busy(Arc<AtomicUsize>, AtomicUsize);
+    impl Reclaim for Busy {
+        fn reclaim(&self) -> bool {
+            let waiting = [400, 90, 0][self.1.fetch_add(1, Ordering::Relaxed)];
+            self.0.store(waiting, Ordering::Relaxed);
+            true
+        }
+    }
+    let space = fresh(89 * MIB, 32 * MIB);
+    space.set_global_reserve(600 * NODE, 600 * NODE);
+    let waiting = Arc::new(AtomicUsize::new(50));
+    let counted = waiting.clone();
+    space.count_waiting_extents_with(move || counted.load(Ordering::Relaxed));
+    let busy = Arc::new(Busy(waiting, AtomicUsize::new(0)));
+    let reclaim: Arc<dyn Reclaim> = busy.clone();
+    space.set_reclaim(Arc::downgrade(&reclaim));
+    for _ in 0..2048 - 620 {
+        space.alloc_tree_block(TreeSpace::Metadata).unwrap();
+    }
+    drop(space.reserve_metadata(28 * NODE, Steal::Yes).unwrap());
+    assert_eq!(busy.1.load(Ordering::Relaxed), 3, "commits");
+}
+
 #[test]
 fn metadata_grows_into_a_new_chunk() {
     let space = fresh(GIB, 32 * MIB);

@@ -70,6 +70,36 @@ fn a_subvolume_stays_while_one_in_it_is_renamed() {
     fs.unmount().unwrap();
 }
 
+/// Nothing says for a moment what contains a subvolume that is renamed; who moves the one around it there
+/// would cut both off.
+#[test]
+fn a_subvolume_never_moves_into_one_in_it() {
+    let fs = mount(&device(), false);
+    let outer = make(&fs, TOP, b"outer");
+    let middle = make(&fs, outer, b"there");
+    let dir = mkdir(&fs, middle, b"dir").node;
+    let other = make(&fs, TOP, b"other");
+    let into = |to| fs.rename(&CALLER, TOP, b"outer", to, b"in", RenameFlags::default());
+    refused(into(outer), libc::EINVAL);
+    refused(into(middle), libc::EINVAL);
+    let renaming = {
+        let fs = fs.clone();
+        thread::spawn(move || {
+            (0..4000).try_for_each(|_| {
+                rename(&fs, outer, b"there", b"back")?;
+                rename(&fs, outer, b"back", b"there")
+            })
+        })
+    };
+    while !renaming.is_finished() {
+        refused(into(dir), libc::EINVAL);
+    }
+    renaming.join().unwrap().unwrap();
+    into(other).unwrap();
+    assert!(fs.lookup(dir, b"no").is_err());
+    fs.unmount().unwrap();
+}
+
 /// An inode that was refused for its tree's sake was in memory all the same, for the next who asked.
 #[test]
 fn nothing_is_loaded_from_a_tree_that_is_being_dropped() {
