@@ -4,6 +4,8 @@
 //! nothing refers to; then, in one transaction, the items of the old range go and the new ones
 //! come, with checksums, references, `nbytes` and the size on disk. What was taken from memory
 //! stays readable until then. A failure is kept for the next fsync; want of space loses nothing.
+//! Nothing loses the zeros behind the end on disk: what is there otherwise was cut off once, and
+//! would be content again as soon as the file grows over it.
 
 use super::extent_edit::ExtentEdit;
 use super::extents::records_in;
@@ -20,7 +22,7 @@ use crate::ondisk::{
     FILE_EXTENT_INLINE_DATA_START, FILE_EXTENT_REG, INODE_NODATASUM, INODE_PREALLOC, tree_block,
 };
 use crate::sync::Arc;
-use crate::units::{Logical, MIB, round_up};
+use crate::units::{Logical, MIB, round_down, round_up};
 use std::ops::Range;
 
 /// Longest data extent, as the kernel makes them.
@@ -100,26 +102,44 @@ pub(super) fn flush_locked(fs: &Filesystem, inode: &Arc<Inode>) -> Result<()> {
         drop(alone);
         write_out(fs, inode, &mut batch)
     };
-    if matches!(outcome, Err(Error::NoSpace)) {
-        put_back(fs, inode, batch);
-        fs.delayed_data.leave(place);
-        return outcome;
+    let (objectid, tree) = (inode.objectid, inode.root.objectid);
+    let kept = match &outcome {
+        Ok(()) => None,
+        Err(Error::NoSpace) => {
+            log::info!(
+                "inode {objectid} of tree {tree}: written content waits in memory: no space left"
+            );
+            Some(0..u64::MAX)
+        }
+        Err(error) => {
+            log::error!("inode {objectid} of tree {tree}: written content is lost: {error}");
+            let mut state = inode.data.state.lock();
+            state.error.get_or_insert_with(|| error.clone());
+            drop(state);
+            end_on_disk(fs, inode).filter(|sector| batch.ranges.covers(sector.clone()))
+        }
+    };
+    match kept {
+        Some(kept) => put_back(fs, inode, batch, &kept),
+        None => {
+            drop(batch);
+            inode.data.state.lock().flushing = None;
+            fs.delayed_data.subtract_bytes(bytes);
+        }
     }
-    drop(batch);
-    let mut state = inode.data.state.lock();
-    state.flushing = None;
-    if let Err(error) = &outcome {
-        log::error!(
-            "inode {} of tree {}: written content is lost: {error}",
-            inode.objectid,
-            inode.root.objectid
-        );
-        state.error.get_or_insert_with(|| error.clone());
-    }
-    drop(state);
-    fs.delayed_data.subtract_bytes(bytes);
     fs.delayed_data.leave(place);
     outcome
+}
+
+/// The sector with the end on disk, if the file is to grow over it.
+fn end_on_disk(fs: &Filesystem, inode: &Inode) -> Option<Range<u64>> {
+    let sectorsize = u64::from(fs.ctx.sectorsize);
+    let (size, disk_size) = {
+        let meta = inode.meta.lock();
+        (meta.size, meta.disk_size)
+    };
+    let start = round_down(disk_size, sectorsize);
+    (start < disk_size && disk_size < size).then(|| start..start + sectorsize)
 }
 
 /// Whether the tree can't hold anything of the file's content yet, without a look: it was made
@@ -474,9 +494,9 @@ fn item_reservation(
     }
 }
 
-/// Content that found no space waits on, with the space that is promised to it: programs were told that
-/// it is written. What has arrived meanwhile is newer.
-fn put_back(fs: &Filesystem, inode: &Arc<Inode>, batch: Batch) {
+/// Content of `kept` that didn't reach the tree waits on, with the space that is promised to it. What has
+/// arrived meanwhile is newer. For all that found no space: programs were told that it is written.
+fn put_back(fs: &Filesystem, inode: &Arc<Inode>, batch: Batch, kept: &Range<u64>) {
     let Batch {
         ranges,
         data_space,
@@ -488,7 +508,8 @@ fn put_back(fs: &Filesystem, inode: &Arc<Inode>, batch: Batch) {
     state.flushing = None;
     let taken = ranges.bytes();
     let mut all = Arc::unwrap_or_clone(ranges);
-    all.remove(0..published);
+    all.remove(0..published.max(kept.start));
+    all.remove(kept.end..u64::MAX);
     let newer = std::mem::take(&mut state.dirty);
     let before = taken + newer.bytes();
     for run in newer.runs() {
@@ -515,15 +536,12 @@ fn put_back(fs: &Filesystem, inode: &Arc<Inode>, batch: Batch) {
             None => state.data_space = Some(more),
         }
     }
+    if let Some(space) = &mut state.data_space {
+        drop(space.split(have.saturating_sub(wanted)));
+    }
     match &mut state.item_space {
         Some(space) => space.merge(item_space),
         None => state.item_space = Some(item_space),
     }
     fs.delayed_data.enter(inode, &mut state);
-    drop(state);
-    log::info!(
-        "inode {} of tree {}: written content waits in memory: no space left",
-        inode.objectid,
-        inode.root.objectid
-    );
 }

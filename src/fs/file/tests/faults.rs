@@ -192,3 +192,43 @@ fn a_power_cut_at_any_write_leaves_the_last_fsync_or_something_newer() {
         fs.unmount().unwrap();
     }
 }
+
+/// What is behind the end in its sector stays on disk when a file is cut, until it grows again: the zeros
+/// are written with what grows it. When that failed, nobody wrote them: what had been cut off was content
+/// again, and the next fsync said that all was well.
+#[test]
+fn what_was_cut_off_stays_away_when_the_growth_is_lost() {
+    type Step = fn(&Filesystem, NodeId);
+    let again: Step = |fs, node| write(fs, node, 8192, &[2; 4096]).unwrap();
+    let behind: Step = |fs, node| write(fs, node, 20_000, &[3; 4096]).unwrap();
+    let longer: Step = |fs, node| truncate(fs, node, 30_000).unwrap();
+    let shorter: Step = |fs, node| truncate(fs, node, 8192).unwrap();
+    for old in [4096, 100] {
+        for step in [again, behind, longer, shorter] {
+            let device = mkfs(128, &[]);
+            let fs = mount(&device);
+            let node = create(&fs, "f");
+            write(&fs, node, 0, &vec![1; old]).unwrap();
+            fs.sync().unwrap();
+            truncate(&fs, node, 90).unwrap();
+            fs.fsync(node, false).unwrap();
+            write(&fs, node, 8192, &[2; 4096]).unwrap();
+            device.plan(Fault::FailWrite(1));
+            assert!(fs.fsync(node, false).is_err());
+            device.heal();
+            let head = [&[1; 90][..], &[0; 8102]].concat();
+            assert!(fs.read(node, 0, 8192).unwrap() == head, "{old}: read");
+            step(&fs, node);
+            fs.fsync(node, false).unwrap();
+            let expected = content(&fs, node);
+            assert!(expected[..8192] == head, "{old}: written again");
+            drop(fs);
+            let fs = mount(&device);
+            let found = content(&fs, look_up(&fs, "f"));
+            assert!(found == expected, "{old}: after a cut");
+            fs.unmount().unwrap();
+            drop(fs);
+            check(&device);
+        }
+    }
+}
