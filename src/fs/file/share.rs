@@ -53,8 +53,8 @@ impl Share<'_> {
     /// # Errors
     /// Only if nothing was shared.
     pub fn run(&self) -> Result<u64> {
-        let promise = promise_growth(self.fs, self.to)?;
-        let bars = self.settle_source()?;
+        let mut promise = promise_growth(self.fs, self.to)?;
+        let bars = self.settle_source(&mut promise)?;
         let _locked = self.lock_both();
         // In case it got preallocated extents, or lost its checksums, since the look.
         if counts_on_places(self.from) && bars.is_none() || !self.is_possible() {
@@ -87,11 +87,13 @@ impl Share<'_> {
         u64::from(self.fs.ctx.sectorsize)
     }
 
-    /// Nobody counts on the source's places any more, nor will while the bars are held.
-    fn settle_source(&self) -> Result<Option<[InPlaceBar; 2]>> {
+    /// Nobody counts on the source's places any more, nor will while the bars are held: not on the
+    /// target's either, as a bar would wait for the caller's own pass, or two copies for each other.
+    fn settle_source(&self, promise: &mut Promise) -> Result<Option<[InPlaceBar; 2]>> {
         if !counts_on_places(self.from) {
             return Ok(None);
         }
+        promise.give_back_pass();
         let promises = self.from.root.bar_in_place(InPlace::Promise);
         flush_inode(self.fs, self.from)?;
         let writes = self.from.root.bar_in_place(InPlace::Write);
@@ -123,7 +125,7 @@ impl Share<'_> {
     }
 
     /// Shares the first extents of `source`; how many bytes.
-    fn step(&self, source: Range<u64>) -> Result<u64> {
+    pub(super) fn step(&self, source: Range<u64>) -> Result<u64> {
         let fs = self.fs;
         let (source, records) = self.first_of(self.from, source)?;
         if records
@@ -176,7 +178,10 @@ impl Share<'_> {
             if nothing_waits {
                 reach_size(fs, self.to, trans)?;
             }
-            fs.mark_dirty(self.to, &mut self.to.meta.lock(), ticket);
+            // Whatever else waits: content behind the end would be there when the file grows.
+            let mut meta = self.to.meta.lock();
+            meta.disk_size = meta.disk_size.max(target.end);
+            fs.mark_dirty(self.to, &mut meta, ticket);
             Ok(())
         })?;
         Ok(source.end - source.start)

@@ -152,12 +152,18 @@ fn promise(
 }
 
 impl Promise {
+    /// From here on it counts on no place: for who is to wait until nobody does.
+    pub fn give_back_pass(&mut self) {
+        self.in_place = None;
+    }
+
     /// `NoSpace` if nothing was promised to `parts` because others were thought to change. The caller
     /// holds the inode's `flush`.
     pub fn want_for(&self, fs: &Filesystem, inode: &Inode, parts: &[(u64, Vec<u8>)]) -> Result<()> {
-        let Some(in_place) = &self.in_place else {
+        if self.data.is_some() || parts.is_empty() {
             return Ok(());
-        };
+        }
+        let in_place = self.in_place.as_ref().ok_or(Error::NoSpace)?;
         for (start, bytes) in parts {
             let range = *start..start.saturating_add(bytes.len() as u64);
             if !nocow::owns_range_locked(fs, inode, &range, in_place)? {

@@ -206,7 +206,7 @@ fn truncation_to_the_same_size_gives_back_what_lies_behind() {
 }
 
 /// Takes all data space.
-fn fill(fs: &Filesystem, node: NodeId) -> u64 {
+pub fn fill(fs: &Filesystem, node: NodeId) -> u64 {
     let bytes = vec![9; 1 << 20];
     let mut size = 0;
     for step in [1 << 20, 1 << 16, 4096] {

@@ -1,6 +1,10 @@
 //! Copies by reference: files that hold the same extents, and stay each its own.
 
+use super::limits::fill;
 use super::*;
+use crate::fs::file::share::Share;
+use crate::sync::{mpsc, thread};
+use std::time::Duration;
 
 const SECTOR: u64 = 4096;
 const MIB: u64 = 1 << 20;
@@ -274,4 +278,77 @@ fn copies_both_ways_at_once_end() {
     }
     fs.unmount().unwrap();
     check(&device);
+}
+
+/// With no space left, the copy counted on writing the target in place, and then waited until nobody of
+/// the subvolume did: for itself.
+#[test]
+fn a_copy_on_a_full_filesystem_doesnt_wait_for_itself() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let (a, b) = (create(&fs, "a"), create(&fs, "b"));
+    fs.fallocate(a, 0, 0, MIB).unwrap();
+    let mut of_a = pattern(3, 40_960);
+    write(&fs, a, 0, &of_a).unwrap();
+    of_a.resize(MIB as usize, 0);
+    fs.sync().unwrap();
+    fill(&fs, create(&fs, "full"));
+    fs.sync().unwrap();
+    // What others hold that are about to write.
+    let rest: Vec<_> = std::iter::from_fn(|| fs.ctx.space.reserve_data(SECTOR).ok()).collect();
+    let (ended, end) = mpsc::channel();
+    let copier = fs.clone();
+    let thread = thread::spawn(move || {
+        let copied = copier.copy_file_range(a, 0, b, 0, MIB);
+        ended.send(copied).unwrap();
+    });
+    let copied = end.recv_timeout(Duration::from_secs(60));
+    assert_eq!(copied.expect("it waits for ever").unwrap(), MIB);
+    thread.join().unwrap();
+    assert!(content(&fs, b) == of_a);
+    drop(rest);
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+/// Extents came to a file while the size on disk waited for what somebody else had written behind them. A
+/// cut then left content behind the end, where a growing file has zeros.
+#[test]
+fn a_cut_beside_a_writer_leaves_no_copy_behind_the_end() {
+    for options in [&[][..], &["-O", "^no-holes"]] {
+        let device = mkfs(128, options);
+        let fs = mount(&device);
+        let (a, b) = (create(&fs, "a"), create(&fs, "b"));
+        write(&fs, a, 0, &[1; 65_536]).unwrap();
+        write(&fs, b, 0, &[2; 100]).unwrap();
+        fs.sync().unwrap();
+        truncate(&fs, b, 8192).unwrap();
+        fs.sync().unwrap();
+        let (from, to) = (fs.inode(a).unwrap(), fs.inode(b).unwrap());
+        let share = Share {
+            fs: &fs,
+            from: &from,
+            source: 0..65_536,
+            to: &to,
+            target: 8192,
+        };
+        // By somebody else, between the copy's flush and its first extent.
+        write(&fs, b, MIB, &[3; 4096]).unwrap();
+        assert_eq!(share.step(0..65_536).unwrap(), 65_536);
+        fs.engine.committer.commit_trees().unwrap();
+        drop((from, to, fs));
+        check(&device);
+        let fs = mount(&device);
+        let b = look_up(&fs, "b");
+        let size = fs.getattr(b).unwrap().size as usize;
+        truncate(&fs, b, MIB).unwrap();
+        let found = content(&fs, b);
+        assert!(found[..100] == [2; 100] && found[100..8192] == [0; 8092]);
+        assert!(found[8192..size] == vec![1; size - 8192], "what is there");
+        assert!(found[size..] == vec![0; MIB as usize - size], "{size}");
+        fs.unmount().unwrap();
+        drop(fs);
+        check(&device);
+    }
 }
