@@ -206,6 +206,8 @@ impl Filesystem {
         if self.home.table.is_live(identity) || root.is_dead() {
             return Ok(());
         }
+        // The last commit may have it: a log can't say that its number is another inode's now.
+        self.objectids.remember(&self.ctx, root)?;
         let item = Key::new(objectid, kind::INODE_ITEM, 0);
         let mode = self
             .ctx

@@ -5,6 +5,7 @@
 //! would contradict one commits instead. Invariant: bounded; what doesn't fit any more makes
 //! everything unloggable until the next transaction, which begins with an empty list.
 
+use crate::ondisk::csum::name_hash;
 use crate::sync::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +30,8 @@ struct State {
 /// What a directory has lost.
 #[derive(Default)]
 struct Places {
-    names: BTreeSet<Vec<u8>>,
+    /// Names with one hash share an item: in the last commit it may be full of what was removed since.
+    hashes: BTreeSet<u32>,
     indexes: BTreeSet<u64>,
 }
 
@@ -56,17 +58,19 @@ impl Unlogged {
         if state.has_room() {
             let places = state.places.entry((tree, dir)).or_default();
             places.indexes.insert(index);
-            places.names.insert(name.to_vec());
+            places.hashes.insert(name_hash(name));
             state.entries += 1;
         }
     }
 
-    /// Whether the name or the place in the listing was somebody's.
+    /// Whether the name, the room for it or the place in the listing was somebody's.
     pub fn has_place(&self, tree: u64, dir: u64, index: u64, name: &[u8]) -> bool {
         let state = self.state.lock();
         let places = state.places.get(&(tree, dir));
         state.overflown
-            || places.is_some_and(|it| it.indexes.contains(&index) || it.names.contains(name))
+            || places.is_some_and(|it| {
+                it.indexes.contains(&index) || it.hashes.contains(&name_hash(name))
+            })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names that share a hash share an item: of attributes, and of references to a directory that
 //! don't fit into the first one. Each must be found, changed and removed without the others.
 
-use crate::limits::{colliding, tail_for};
+use crate::hashes::{colliding, tail_for};
 use crate::meaning::{caller, refused};
 use crate::{mounted, options};
 use btrfuse::fs::{NodeId, RenameFlags, XattrMode};

@@ -4,6 +4,7 @@
 mod collisions;
 mod during_commit;
 mod golden;
+mod hashes;
 mod limits;
 mod meaning;
 mod memory;

@@ -4,6 +4,8 @@
 mod book;
 mod cuts;
 mod faults;
+#[path = "../fs/hashes.rs"]
+mod hashes;
 mod mounted;
 #[path = "../commit/recording.rs"]
 mod recording;

@@ -1,7 +1,15 @@
 //! Stories with a name: each could have gone wrong, and says what is logged and what is committed.
 
 use crate::cuts::{Teller, judge, record};
-use btrfuse_test_support::Rng;
+use crate::hashes::colliding;
+use crate::{blank, caller, mount};
+use btrfuse::fs::{NodeId, WriteFlags};
+use btrfuse::volume::{BlockDevice, MemoryDevice};
+use btrfuse_test_support::{Image, LoopMount, Rng};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// Tells it, judges every cut, and looks at how the fsyncs were answered.
 fn tell(logs: u64, commits: u64, story: impl FnOnce(&mut Teller)) {
@@ -178,4 +186,72 @@ fn what_lies_in_a_new_chunk_is_committed() {
         it.write("a/large", 0, &[2; 4096]);
         it.fsync("a/large");
     });
+}
+
+/// Names with one hash share an item of the directory. One was removed, another took its room and was
+/// logged: the item of the last commit has no room for it, and the image couldn't be mounted any more.
+#[test]
+fn a_name_for_which_the_last_commit_has_no_room_is_committed() {
+    let device = Arc::new(blank(&["-n", "4096"]));
+    let fs = mount(device.clone());
+    let dir = fs.mkdir(&caller(), NodeId::ROOT, b"dir", 0o755).unwrap();
+    let names = colliding(40);
+    let create = |name: &[u8]| fs.create(&caller(), dir.node, name, 0o644, libc::O_RDWR);
+    let fit = names.iter().take_while(|name| create(name).is_ok()).count();
+    assert!((5..names.len()).contains(&fit), "{fit} names fit");
+    fs.sync().unwrap();
+    fs.unlink(dir.node, &names[0]).unwrap();
+    let made = create(&names[fit]).unwrap();
+    fs.write(made.node, 0, &[7; 5000], WriteFlags::default())
+        .unwrap();
+    fs.fsync(made.node, false).unwrap();
+    assert_eq!(content_after_cut(&device, "dir", &names[fit]), [7; 5000]);
+}
+
+/// The number of a directory that was deleted after the last commit went to a new file, if that was the
+/// first thing that was made since the mount. Replay found a directory where the log had a file.
+#[test]
+fn the_number_of_a_deleted_directory_goes_to_nobody() {
+    let device = Arc::new(blank(&[]));
+    let fs = mount(device.clone());
+    let old = fs.mkdir(&caller(), NodeId::ROOT, b"dir", 0o755).unwrap();
+    fs.unmount().unwrap();
+    drop(fs);
+    let fs = mount(device.clone());
+    let dir = fs.lookup(NodeId::ROOT, b"dir").unwrap();
+    assert_eq!(dir.objectid, old.objectid);
+    fs.rmdir(NodeId::ROOT, b"dir").unwrap();
+    // Somebody still uses it, so this commit has it.
+    fs.sync().unwrap();
+    fs.forget(dir.node, 1);
+    fs.clean().unwrap();
+    let made = fs.create(&caller(), NodeId::ROOT, b"new", 0o644, libc::O_RDWR);
+    let made = made.unwrap();
+    fs.write(made.node, 0, &[7; 5000], WriteFlags::default())
+        .unwrap();
+    fs.fsync(made.node, false).unwrap();
+    assert_eq!(content_after_cut(&device, ".", b"new"), [7; 5000]);
+    assert_ne!(made.objectid, old.objectid);
+}
+
+/// What the kernel, and we, find after a power cut.
+fn content_after_cut(device: &MemoryDevice, dir: &str, name: &[u8]) -> Vec<u8> {
+    let image = Image::blank(128);
+    let file = File::options().write(true).open(image.path()).unwrap();
+    device.copy_to(&file).unwrap();
+    let copy: Arc<dyn BlockDevice> =
+        Arc::new(MemoryDevice::from_reader(File::open(image.path()).unwrap()).unwrap());
+    let fs = mount(copy);
+    let mut parent = NodeId::ROOT;
+    if dir != "." {
+        parent = fs.lookup(parent, dir.as_bytes()).unwrap().node;
+    }
+    let node = fs.lookup(parent, name).unwrap().node;
+    let ours = fs.read(node, 0, 1 << 20).unwrap();
+    let kernel = LoopMount::read_write(image.path());
+    let path = kernel.path().join(dir).join(OsStr::from_bytes(name));
+    let theirs = std::fs::read(path).unwrap();
+    kernel.unmount();
+    assert_eq!(ours, theirs);
+    ours
 }
