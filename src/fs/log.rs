@@ -20,6 +20,9 @@ use crate::sync::Arc;
 use crate::transaction::TransHandle;
 use crate::units::Generation;
 
+/// Bytes of attributes that one inode may add to a log. All of them are written by each fsync.
+const ATTRIBUTES_BYTES_MAX: usize = 2 << 20;
+
 /// How an fsync can be answered.
 enum Way {
     /// It is in the log of this transaction, under this ticket.
@@ -94,7 +97,7 @@ impl Filesystem {
     }
 
     /// The attributes, and if `with_names` the reference to the only name, which is the answer then.
-    /// `None`: there is something else.
+    /// `None`: there is something else, or too much.
     #[allow(clippy::type_complexity)]
     fn logged_items(
         &self,
@@ -104,7 +107,7 @@ impl Filesystem {
     ) -> Result<Option<Option<(u64, u64, Vec<u8>)>>> {
         let first = Key::new(inode.objectid, kind::INODE_REF, 0);
         let mut cursor = self.ctx.search(&inode.root, &first)?;
-        let mut only_name = None;
+        let (mut only_name, mut bytes) = (None, 0);
         while let Some((key, data)) = cursor.item()
             && key.objectid == inode.objectid
             && key.kind < kind::EXTENT_DATA
@@ -121,7 +124,13 @@ impl Filesystem {
                     items.push((key, data.to_vec()));
                 }
                 kind::INODE_REF | kind::INODE_EXTREF if !with_names => {}
-                kind::XATTR_ITEM => items.push((key, data.to_vec())),
+                kind::XATTR_ITEM => {
+                    bytes += data.len();
+                    if bytes > ATTRIBUTES_BYTES_MAX {
+                        return Ok(None);
+                    }
+                    items.push((key, data.to_vec()));
+                }
                 _ => return Ok(None),
             }
             cursor.next()?;

@@ -3,7 +3,7 @@
 use crate::cuts::{Teller, judge, record};
 use crate::hashes::colliding;
 use crate::{blank, caller, mount};
-use btrfuse::fs::{NodeId, WriteFlags};
+use btrfuse::fs::{NodeId, WriteFlags, XattrMode};
 use btrfuse::volume::{BlockDevice, MemoryDevice};
 use btrfuse_test_support::{Image, LoopMount, Rng};
 use std::ffi::OsStr;
@@ -254,4 +254,21 @@ fn content_after_cut(device: &MemoryDevice, dir: &str, name: &[u8]) -> Vec<u8> {
     kernel.unmount();
     assert_eq!(ours, theirs);
     ours
+}
+
+/// A log is made in memory: what an inode brings is bounded, its attributes too.
+#[test]
+fn an_inode_with_megabytes_of_attributes_is_committed() {
+    tell(0, 1, |it| {
+        it.create("a/new");
+        let node = it.node("a/new");
+        for n in 0..200 {
+            let (name, value) = (format!("user.{n}"), vec![n as u8; 15_000]);
+            let set = it
+                .fs
+                .setxattr(node, name.as_bytes(), &value, XattrMode::Any, false);
+            set.unwrap();
+        }
+        it.fs.fsync(node, false).unwrap();
+    });
 }

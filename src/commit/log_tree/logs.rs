@@ -110,6 +110,11 @@ impl Logs {
         for run in inode.sums {
             self.put_sums(tree, run.at.get(), &run.sums);
         }
+        // Several fsyncs may come before one writes: not only what is written is bounded.
+        if state.trees.values().map(LogTree::bytes).sum::<usize>() > LOGS_BYTES_MAX {
+            state.closed = true;
+            return None;
+        }
         state.requests += 1;
         Some(state.requests)
     }

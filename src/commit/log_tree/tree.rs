@@ -55,6 +55,11 @@ impl LogTree {
         }
     }
 
+    /// Bytes of all items.
+    pub fn bytes(&self) -> usize {
+        self.leaves.values().map(|leaf| leaf.used).sum()
+    }
+
     /// An item's data.
     pub fn get(&self, key: &Key) -> Option<&[u8]> {
         let (_, leaf) = self.leaves.range(..=*key).next_back()?;
