@@ -155,6 +155,61 @@ code 0 "$BTRFUSE" umount m
     );
 }
 
+/// The kernel keeps others out of a user's mount, but not those to whom the user hands a descriptor;
+/// and what it writes back itself it asks for as root. The daemon refused all of that: close and
+/// fsync failed with `EACCES`, and modification times were lost.
+#[test]
+fn who_is_handed_a_descriptor_of_a_users_mount_may_use_it() {
+    let image = Image::mkfs_btrfs(300, &[]);
+    passes(
+        image.path(),
+        r#"
+mount -t btrfs -o loop "$IMAGE" m && chown nobody m && umount m
+cp "$BTRFUSE" bin/btrfuse
+chown nobody "$IMAGE" m; chmod 755 "$(dirname "$IMAGE")"
+as() { setpriv --reuid nobody --regid nogroup --clear-groups env HOME=/ "$@"; }
+touch log && chown nobody log
+code 0 as "$PLACE/bin/btrfuse" mount --log log "$IMAGE" m
+as sh -c 'echo old >m/f; touch -d 2001-01-01 m/f'
+code 1 cat m/f
+cat >root.py <<'END'
+import os, sys
+fd = int(sys.argv[1])
+os.write(fd, b"written by root")
+os.fsync(fd)
+os.close(fd)
+END
+cat >user.py <<'END'
+import os, socket
+ours, theirs = socket.socketpair()
+if os.fork() == 0:
+    ours.close()
+    _, (fd,), _, _ = socket.recv_fds(theirs, 1, 1)
+    os.set_inheritable(fd, True)
+    os.execvp("python3", ["python3", "root.py", str(fd)])
+theirs.close()
+if os.fork() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+    fd = os.open("m/f", os.O_RDWR)
+    socket.send_fds(ours, [b"x"], [fd])
+    os.close(fd)
+    os._exit(0)
+ours.close()
+for _ in range(2):
+    assert os.wait()[1] == 0
+END
+code 0 python3 user.py
+[ "$(as cat m/f)" = "written by root" ] || fail "content: $(as cat m/f)"
+code 0 as "$PLACE/bin/btrfuse" umount m
+code 0 as "$PLACE/bin/btrfuse" mount --log log "$IMAGE" m
+[ "$(as stat -c %Y m/f)" -gt 1000000000 ] || fail "the time of root's write is lost"
+code 0 as "$PLACE/bin/btrfuse" umount m
+chmod 644 log
+"#,
+    );
+    btrfs_check(image.path());
+}
+
 /// On our mount, on the kernel's btrfs and below a directory that passes its group and its access
 /// list on: a user's run leaves out what the user may not, says so, and is right.
 #[test]

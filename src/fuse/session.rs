@@ -28,6 +28,12 @@ pub enum Access {
     Owner,
 }
 
+/// Whose requests fuser hands on, on every mount. The kernel lets nobody but the owner in where
+/// `allow_other` isn't given, and sends others' requests all the same: for a descriptor that was
+/// handed to them, and, as root, for times that it writes back. fuser would answer those with
+/// `EACCES`.
+const ANYBODY: SessionACL = SessionACL::All;
+
 /// Where and how the mount appears.
 #[derive(Clone, Debug)]
 pub struct Point {
@@ -93,13 +99,9 @@ impl Session {
             mount: top.filter(|_| top != below),
             by_helper,
         };
-        let acl = match point.access {
-            Access::Everybody => SessionACL::All,
-            Access::Owner => SessionACL::Owner,
-        };
         let (late, hand_over) = (adapter.late.clone(), adapter.hand_over.clone());
         let ioctls = adapter.ioctls.clone();
-        match fuser::Session::from_fd(adapter, device, acl, config(point, acl)) {
+        match fuser::Session::from_fd(adapter, device, ANYBODY, config(point)) {
             Ok(fuser) => {
                 late.start(fuser.notifier());
                 ioctls.changes.start(fuser.notifier());
@@ -219,13 +221,13 @@ pub fn default_threads() -> usize {
     thread::available_parallelism().map_or(4, |cpus| (cpus.get() * 2).clamp(4, 16))
 }
 
-fn config(point: &Point, acl: SessionACL) -> Config {
+fn config(point: &Point) -> Config {
     let mut config = Config::default();
     config.n_threads = Some(point.threads);
     // A connection of its own for each thread needs the device, which users may lack.
     let device = rustix::fs::access("/dev/fuse", FileAccess::READ_OK | FileAccess::WRITE_OK);
     config.clone_fd = device.is_ok();
-    config.acl = acl;
+    config.acl = ANYBODY;
     config
 }
 
