@@ -218,6 +218,135 @@ fn immutable_and_append_only_files_stay_what_they_are() {
     );
 }
 
+/// Times of immutable and append-only files: utimensat(2) that sets a time is refused, touch(1) of both
+/// times isn't for append-only ones. What the kernel's cache still owes, of a write or a new name
+/// before the flag, comes through, also to the fsync that asks for it.
+#[test]
+fn times_of_immutable_and_append_only_files_stay() {
+    same_on_both(
+        r#"
+        touch f; mkdir d; touch open; chmod 666 open
+        for flag in +a +i; do for f in f d; do
+            chattr $flag $f
+            say touch -c $f; sleep 0.05; say touch -c -a $f; say touch -c -m $f; say touch -c -m -d 2001-01-01 $f
+            say touch -c -a -d 2001-01-01 $f; say touch -c -d 2001-01-01 $f
+            chattr -a -i $f
+        done; done
+        chattr +a open; say as_nobody touch -c open; sleep 0.05; say as_nobody touch -c -m open; chattr -a open
+        python3 -c "
+import os
+fd = os.open('written', os.O_CREAT | os.O_RDWR); os.utime('written', (5, 5)); os.pwrite(fd, b'y', 0)
+os.system('chattr +i written'); os.fsync(fd); os.close(fd); print(os.stat('written').st_mtime > 5)
+os.link('f', 'g'); fd = os.open('f', os.O_RDWR); os.system('chattr +i f'); os.fsync(fd); os.close(fd)
+"; echo "fsync: $?"; chattr -i f written
+        "#,
+    );
+}
+
+/// What was opened before goes on as it may: immutable is asked at open(2), append-only at each
+/// truncation.
+#[test]
+fn descriptors_opened_before_a_file_became_immutable_go_on() {
+    same_on_both(
+        r#"
+        for flag in +i +a; do
+            echo content > f; echo source > s
+            python3 -c "
+import ctypes, mmap, os, sys
+def asked(name, do):
+    try: print(name, do())
+    except OSError as error: print(name, error.strerror)
+fd, direct, source = os.open('f', os.O_RDWR), os.open('f', os.O_RDWR | os.O_DIRECT), os.open('s', os.O_RDONLY)
+page = mmap.mmap(-1, 4096); page.write(b'z' * 4096)
+os.system('chattr $flag f')
+asked('buffered', lambda: os.pwrite(fd, b'X', 0)); asked('fsync', lambda: os.fsync(fd))
+asked('direct', lambda: os.pwritev(direct, [page], 0))
+asked('cut', lambda: os.ftruncate(fd, 3)); asked('grow', lambda: os.ftruncate(fd, 9000))
+asked('by name', lambda: os.truncate('f', 3)); asked('again', lambda: os.open('f', os.O_RDWR))
+asked('allocate', lambda: os.posix_fallocate(fd, 0, 9000)); asked('mode', lambda: os.fchmod(fd, 0o600))
+asked('copy', lambda: os.copy_file_range(source, fd, 3, 0, 1))
+asked('close', lambda: os.close(fd))
+"; lsattr f; cksum f; chattr -i -a f
+        done
+        "#,
+    );
+}
+
+/// `setattr_should_drop_sgid`: where the group may not execute, set-group-id stays for who is in the
+/// group or may keep it, and for nobody else; whoever is no owner may not take it by chown(2).
+#[test]
+fn set_id_bits_go_with_a_strangers_change() {
+    same_on_both(
+        r#"
+        echo source > s; mkdir d; chown 1000:100 d; chmod 2777 d
+        python3 -c "
+import mmap, os, stat
+def write(): os.write(os.open('f', os.O_WRONLY), b'x')
+def direct(): os.pwritev(os.open('f', os.O_WRONLY | os.O_DIRECT), [mmap.mmap(-1, 4096)], 0)
+def truncate(): os.truncate('f', 5)
+def ftruncate(): os.ftruncate(os.open('f', os.O_WRONLY), 7)
+def opened(): os.open('f', os.O_WRONLY | os.O_TRUNC)
+def allocate(): os.posix_fallocate(os.open('f', os.O_WRONLY), 0, 9000)
+def copy(): os.copy_file_range(os.open('s', os.O_RDONLY), os.open('f', os.O_WRONLY), 3)
+def nothing(): os.chown('f', -1, -1)
+def group(): os.chown('f', -1, os.getgid())
+def owner(): os.chown('f', os.getuid(), -1)
+def away(): os.chown('f', 2, 3)
+def directory(): os.chown('d', -1, os.getgid())
+changes = [write, direct, truncate, ftruncate, opened, allocate, copy, nothing, group, owner, away, directory]
+who = dict(root=(0, 0, []), owner=(1000, 100, []), member=(1000, 1000, [100]), left=(1000, 1000, []),
+           stranger=(65534, 65534, []), colleague=(65534, 100, []))
+os.umask(0)
+for mode in 0o2666, 0o6666, 0o2676, 0o777:
+    for name, (uid, gid, groups) in who.items():
+        said = []
+        for change in changes:
+            open('f', 'w').write('content'); os.chown('f', 1000, 100); os.chmod('f', mode)
+            child = os.fork()
+            if child == 0:
+                code = 0
+                os.setgroups(groups); os.setgid(gid); os.setuid(uid)
+                try: change()
+                except OSError as error: code = error.errno
+                os._exit(code)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            said.append('%s %o %d' % (change.__name__, stat.S_IMODE(os.stat('f').st_mode), code))
+            os.unlink('f')
+        print('%o' % mode, name, *said, sep=', ')
+"; show d
+        "#,
+    );
+}
+
+/// Content that is overwritten in place is never compressed: by chattr, by the property, by what a
+/// directory hands on.
+#[test]
+fn compression_and_overwriting_in_place_exclude_each_other() {
+    same_on_both(
+        r#"
+        touch c m n; say chattr +C c; say chattr +m c; say chattr +c c; say chattr -C +m c; lsattr c
+        say chattr +m m; say chattr +C m; say chattr -m +C m; lsattr m; say chattr +mC n; lsattr n
+        for v in zlib none "" bad; do say setfattr -n btrfs.compression -v "$v" c; done; lsattr c
+        say setfattr -x btrfs.compression c
+        touch h; chattr +C h; echo x > h; chattr =c h; lsattr h; chattr =m h; lsattr h; say chattr = h; lsattr h
+        echo x > g; say chattr +C g; say chattr +c g; say chattr +C g; lsattr g
+        mkdir d e; say chattr +C d; say setfattr -n btrfs.compression -v zlib d; touch d/f; mkdir d/s; lsattr -d d d/*
+        say setfattr -n btrfs.compression -v zlib e; say chattr +C e; touch e/f; mkfifo e/p; lsattr -d e e/f
+        mkfifo p; ln -s x l; mknod null c 1 3
+        for f in p l null; do for v in zlib "" bad; do say setfattr -h -n btrfs.compression -v "$v" $f; done; done
+        say setfattr -n btrfs.other -v zlib p; say setfattr -x btrfs.compression p
+        getfattr -h -d -m - c m h g d d/f e e/f e/p p null
+        python3 -c "
+import fcntl, os, struct
+fd = os.open('c', os.O_RDONLY)
+for words in (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 5, 0), (0, 0, 0, 0, 1), (32, 0, 0, 5, 0), (32, 0, 0, 0, 0), (512, 0, 0, 0, 0):
+    try: fcntl.ioctl(fd, 0x401c5820, struct.pack('5I8x', *words)); print(words, 'done')
+    except OSError as error: print(words, error.strerror)
+"; lsattr c
+        "#,
+    );
+}
+
 #[test]
 fn extended_attributes_have_the_same_limits() {
     same_on_both(

@@ -186,4 +186,10 @@ pub struct SetAttr {
     /// Clear set-user-id and set-group-id bits and file capabilities, as a write by an
     /// unprivileged process does.
     pub kill_suidgid: bool,
+    /// Whoever asks is neither in the file's group nor may keep its set-group-id bit: that bit goes
+    /// with the others even where the group may not execute.
+    pub leaves_group: bool,
+    /// Through a descriptor: one that is open for writing may still change the size of a file that
+    /// has become immutable since.
+    pub by_descriptor: bool,
 }

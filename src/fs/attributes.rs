@@ -27,14 +27,14 @@ impl Filesystem {
     }
 
     /// Changes what `changes` names; the caller's rights were checked by the kernel.
-    pub fn setattr(&self, _caller: &Caller, node: NodeId, changes: &SetAttr) -> Result<Attr> {
+    pub fn setattr(&self, caller: &Caller, node: NodeId, changes: &SetAttr) -> Result<Attr> {
         match changes.size {
-            Some(_) => self.freeing(|| self.try_setattr(node, changes)),
-            None => self.try_setattr(node, changes),
+            Some(_) => self.freeing(|| self.try_setattr(caller, node, changes)),
+            None => self.try_setattr(caller, node, changes),
         }
     }
 
-    fn try_setattr(&self, node: NodeId, changes: &SetAttr) -> Result<Attr> {
+    fn try_setattr(&self, caller: &Caller, node: NodeId, changes: &SetAttr) -> Result<Attr> {
         let inode = self.inode(node)?;
         if *changes != SetAttr::default() {
             // What was written before the subvolume became read-only is accepted when it comes; so
@@ -44,7 +44,11 @@ impl Filesystem {
             if !late {
                 subvolume::want_writable(&inode.root)?;
             }
-            check_flags(inode.meta.lock().flags, changes)?;
+            {
+                let meta = inode.meta.lock();
+                check_flags(&meta, changes, late)?;
+                check_owner(&meta, caller, changes)?;
+            }
             // The kernel sends the times along with a size. Nothing may be refused when that is set.
             let ticket = match changes.size {
                 Some(_) => Some(self.ticket(Steal::Yes)?),
@@ -53,14 +57,19 @@ impl Filesystem {
             if let Some(size) = changes.size {
                 self.resize(&inode, size, changes)?;
             } else if changes.kill_suidgid {
-                self.kill_privileges(&inode)?;
+                self.kill_privileges(&inode, changes.leaves_group)?;
             }
             let rest = SetAttr {
                 size: None,
                 kill_suidgid: false,
                 ..*changes
             };
-            if rest != SetAttr::default() {
+            let nothing = SetAttr {
+                leaves_group: rest.leaves_group,
+                by_descriptor: rest.by_descriptor,
+                ..SetAttr::default()
+            };
+            if rest != nothing {
                 self.change(&inode, &rest, ticket)?;
             }
             self.after_change();
@@ -79,7 +88,7 @@ impl Filesystem {
         }
         let old = inode.meta.lock().size;
         if changes.kill_suidgid {
-            self.kill_privileges(inode)?;
+            self.kill_privileges(inode, changes.leaves_group)?;
         }
         let ticket = self.ticket(Steal::Yes)?;
         // Also where the size stays: preallocated space behind the end goes.
@@ -165,12 +174,16 @@ impl Filesystem {
 
     /// Clears set-id bits and file capabilities, as a write or truncate by somebody without
     /// the privilege to keep them does.
-    pub(in crate::fs) fn kill_privileges(&self, inode: &Arc<Inode>) -> Result<()> {
-        let has_bits = inode.meta.lock().mode & (libc::S_ISUID | libc::S_ISGID) != 0;
+    pub(in crate::fs) fn kill_privileges(
+        &self,
+        inode: &Arc<Inode>,
+        leaves_group: bool,
+    ) -> Result<()> {
+        let has_bits = inode.meta.lock().set_id_to_clear(leaves_group) != 0;
         if has_bits {
             let ticket = self.ticket(Steal::No)?;
             let mut meta = inode.meta.lock();
-            if meta.clear_set_id() {
+            if meta.clear_set_id(leaves_group) {
                 meta.touch(Timestamp::now());
                 self.mark_dirty(inode, &mut meta, ticket);
             }
@@ -227,27 +240,38 @@ impl Filesystem {
     }
 }
 
-/// Refuses what immutable, append-only and verity inodes refuse.
-fn check_flags(flags: u64, changes: &SetAttr) -> Result<()> {
-    let locked = is_frozen(flags) || flags & INODE_APPEND != 0;
+/// Refuses what immutable, append-only and verity inodes refuse. `late`: the kernel owes the times
+/// of what was written.
+fn check_flags(meta: &InodeMeta, changes: &SetAttr, late: bool) -> Result<()> {
+    const LOCKED: &str = "the inode is immutable or append-only";
+    let flags = meta.flags;
+    let appends = flags & INODE_APPEND != 0;
     if changes.size.is_some() {
-        if locked {
-            return Err(Error::NotPermitted("the inode is immutable or append-only"));
+        let opened_before = changes.by_descriptor && !has_unknown_flags(flags);
+        if appends || is_frozen(flags) && !opened_before {
+            return Err(Error::NotPermitted(LOCKED));
         }
         if flags & INODE_RO_VERITY != 0 {
             return Err(Error::NotPermitted("fs-verity protects the file's content"));
         }
     }
-    let from_cache = is_from_cache(changes);
-    let set_times = matches!(changes.atime, Some(SetTime::At(_)))
-        || matches!(changes.mtime, Some(SetTime::At(_)));
-    let owner = changes.mode.is_some() || changes.uid.is_some() || changes.gid.is_some();
-    if locked && (owner || set_times && !from_cache) {
-        return Err(Error::NotPermitted("the inode is immutable or append-only"));
+    if !appends && !is_frozen(flags) {
+        return Ok(());
     }
-    let touch = changes.atime.is_some() || changes.mtime.is_some();
-    if is_frozen(flags) && touch && !from_cache {
-        return Err(Error::NotPermitted("the inode is immutable"));
+    if changes.mode.is_some() || changes.uid.is_some() || changes.gid.is_some() {
+        return Err(Error::NotPermitted(LOCKED));
+    }
+    let touches = changes.atime.is_some() || changes.mtime.is_some();
+    // The times of a new size come with it.
+    if !touches || changes.size.is_some() {
+        return Ok(());
+    }
+    if is_from_cache(changes) && (late || is_plausible(meta, changes)) {
+        return Ok(());
+    }
+    // utimensat(2) with no times is as a write of nothing, which an append-only file takes.
+    if is_frozen(flags) || !is_touch(changes) {
+        return Err(Error::NotPermitted(LOCKED));
     }
     Ok(())
 }
@@ -259,10 +283,49 @@ fn is_from_cache(changes: &SetAttr) -> bool {
     changes.ctime.is_some() && changes.atime.is_none() && changes.size.is_none() && !owner
 }
 
+/// Whether times may have come from the kernel's cache though nothing was written: it also keeps a
+/// change time alone, of a new link or attribute, and brings the modification time that is there.
+/// And fallocate(2), say, moves its times before we refuse; those come through a descriptor, and
+/// from the clock.
+fn is_plausible(meta: &InodeMeta, changes: &SetAttr) -> bool {
+    let (Some(SetTime::At(mtime)), Some(ctime)) = (changes.mtime, changes.ctime) else {
+        return false;
+    };
+    mtime == meta.mtime || changes.by_descriptor && (meta.mtime..=ctime).contains(&mtime)
+}
+
+/// Both times become the time of now, which for a file the kernel's cache tells us as a value.
+fn is_touch(changes: &SetAttr) -> bool {
+    let mtime_is_now = match changes.mtime {
+        Some(SetTime::Now) => true,
+        Some(SetTime::At(time)) => changes.ctime == Some(time),
+        None => false,
+    };
+    changes.atime == Some(SetTime::Now) && mtime_is_now
+}
+
+/// chown(2) of neither owner nor group is nobody's right alone, but taking set-id bits away by it
+/// is the owner's. The kernel lets it through because it leaves those bits to us.
+fn check_owner(meta: &InodeMeta, caller: &Caller, changes: &SetAttr) -> Result<()> {
+    let of_nothing = SetAttr {
+        ctime: changes.ctime,
+        kill_suidgid: true,
+        leaves_group: changes.leaves_group,
+        by_descriptor: changes.by_descriptor,
+        ..SetAttr::default()
+    };
+    let is_chown = changes.ctime.is_some() && *changes == of_nothing;
+    let owns = caller.uid == 0 || caller.uid == meta.uid;
+    if is_chown && !owns && meta.set_id_to_clear(changes.leaves_group) != 0 {
+        return Err(Error::NotPermitted("only the owner clears set-id bits"));
+    }
+    Ok(())
+}
+
 fn apply(meta: &mut InodeMeta, changes: &SetAttr) {
     let now = Timestamp::now();
     if changes.uid.is_some() || changes.gid.is_some() {
-        meta.clear_set_id();
+        meta.clear_set_id(changes.leaves_group);
     }
     meta.uid = changes.uid.unwrap_or(meta.uid);
     meta.gid = changes.gid.unwrap_or(meta.gid);
@@ -290,16 +353,19 @@ mod tests {
             },
         );
         assert_eq!((meta.mode, meta.uid, meta.gid), (0o100755, 7, 1));
-        // Without group execution the bit once meant mandatory locking; it stays.
-        let mut meta = InodeMeta::fresh(0o102644, 1, 1, Timestamp::default());
-        apply(
-            &mut meta,
-            &SetAttr {
-                gid: Some(7),
-                ..SetAttr::default()
-            },
-        );
-        assert_eq!(meta.mode, 0o102644);
+        // Without group execution the bit stays for who is in the group, or may keep it.
+        for (leaves_group, mode) in [(false, 0o102644), (true, 0o100644)] {
+            let mut meta = InodeMeta::fresh(0o102644, 1, 1, Timestamp::default());
+            apply(
+                &mut meta,
+                &SetAttr {
+                    gid: Some(7),
+                    leaves_group,
+                    ..SetAttr::default()
+                },
+            );
+            assert_eq!(meta.mode, mode);
+        }
         let mut meta = InodeMeta::fresh(0o042755, 1, 1, Timestamp::default());
         apply(
             &mut meta,
@@ -326,20 +392,60 @@ mod tests {
             ctime: Some(Timestamp::default()),
             ..SetAttr::default()
         };
-        assert!(check_flags(INODE_APPEND, &chmod).is_err());
-        assert!(check_flags(INODE_APPEND, &touch).is_ok());
-        assert!(check_flags(INODE_IMMUTABLE, &touch).is_err());
-        assert!(check_flags(INODE_IMMUTABLE, &cache).is_ok());
-        let touch_through_cache = SetAttr {
-            atime: Some(SetTime::At(Timestamp::default())),
-            ..cache
+        let with = |flags| {
+            let mut meta = InodeMeta::fresh(0o100644, 1, 1, Timestamp::now());
+            meta.flags = flags;
+            meta
         };
-        assert!(check_flags(INODE_IMMUTABLE, &touch_through_cache).is_err());
+        let refused =
+            |flags, changes: &SetAttr, late| check_flags(&with(flags), changes, late).is_err();
+        for flags in [INODE_APPEND, INODE_IMMUTABLE] {
+            assert!(refused(flags, &chmod, true) && refused(flags, &touch, true));
+            // Only what is owed, or changes nothing but the change time.
+            assert!(!refused(flags, &cache, true) && refused(flags, &cache, false));
+            let known = with(flags);
+            let link = SetAttr {
+                mtime: Some(SetTime::At(known.mtime)),
+                ..cache
+            };
+            assert!(check_flags(&known, &link, false).is_ok());
+            let after = Timestamp {
+                sec: known.mtime.sec + 1,
+                ..known.mtime
+            };
+            for by_descriptor in [false, true] {
+                let refused_before = SetAttr {
+                    mtime: Some(SetTime::At(after)),
+                    ctime: Some(after),
+                    by_descriptor,
+                    ..SetAttr::default()
+                };
+                let accepted = check_flags(&known, &refused_before, false).is_ok();
+                assert_eq!(accepted, by_descriptor);
+            }
+            let touch_through_cache = SetAttr {
+                atime: Some(SetTime::At(Timestamp::default())),
+                ..cache
+            };
+            assert!(refused(flags, &touch_through_cache, true));
+            let both = SetAttr {
+                atime: Some(SetTime::Now),
+                ..cache
+            };
+            assert_eq!(refused(flags, &both, false), flags == INODE_IMMUTABLE);
+        }
         let truncate = SetAttr {
             size: Some(0),
-            ..SetAttr::default()
+            ..cache
         };
-        assert!(check_flags(INODE_APPEND, &truncate).is_err());
-        assert!(check_flags(INODE_RO_VERITY, &truncate).is_err());
+        let ftruncate = SetAttr {
+            by_descriptor: true,
+            ..truncate
+        };
+        assert!(refused(INODE_APPEND, &truncate, true) && refused(INODE_APPEND, &ftruncate, true));
+        assert!(refused(INODE_IMMUTABLE, &truncate, true));
+        assert!(!refused(INODE_IMMUTABLE, &ftruncate, true));
+        assert!(refused(INODE_RO_VERITY, &ftruncate, true));
+        assert!(refused(1 << 60, &ftruncate, true));
     }
 }

@@ -279,6 +279,8 @@ impl Filesystem {
         meta.size = birth.target.len() as u64;
         meta.nbytes = meta.size;
         let keeps_compression = matches!(birth.kind, FileKind::Regular | FileKind::Directory);
+        let keeps_compression =
+            keeps_compression && meta.flags & (INODE_NODATACOW | INODE_NODATASUM) == 0;
         let compression = inherited.compression.clone().filter(|_| keeps_compression);
         if compression.is_some() {
             meta.flags = meta.flags & !INODE_NOCOMPRESS | INODE_COMPRESS;

@@ -3,7 +3,7 @@
 use super::attr::{FileKind, SetAttr, Timestamp};
 use super::file;
 use super::filesystem::{Filesystem, Node};
-use super::inode::{Inode, is_frozen};
+use super::inode::{Inode, has_unknown_flags, is_frozen};
 use super::node_id::NodeId;
 use super::request::{Whence, WriteFlags};
 use super::subvolume;
@@ -69,19 +69,19 @@ impl Filesystem {
         let inode = self.regular(node)?;
         self.want_writable_mount()?;
         if !flags.from_cache {
+            // A descriptor that was opened before the file became immutable goes on writing.
             subvolume::want_writable(&inode.root)?;
-            want_content_mutable(inode.meta.lock().flags)?;
+            want_content_kept(inode.meta.lock().flags)?;
         }
         if flags.kill_suidgid {
-            self.kill_privileges(&inode)?;
+            self.kill_privileges(&inode, flags.leaves_group)?;
         }
         let written = self.with_room(|| file::write(self, &inode, offset, data))?;
         // The kernel keeps the times of what it caches, and tells them by itself.
-        if flags.from_cache {
-            inode.meta.lock().times_due = true;
-        } else if written > 0 {
+        if !flags.from_cache && written > 0 {
             self.touch_content(&inode)?;
         }
+        self.expect_times(&inode, flags.from_cache);
         self.after_change();
         Ok(written as u32)
     }
@@ -128,6 +128,7 @@ impl Filesystem {
             return Err(Error::NotPermitted("the file is append-only"));
         }
         self.with_room(|| file::fallocate(self, &inode, mode, offset, len))?;
+        self.expect_times(&inode, false);
         if !self.options.kernel_keeps_times {
             self.touch_content(&inode)?;
         }
@@ -148,17 +149,22 @@ impl Filesystem {
         self.want_writable(&to.root)?;
         let flags = to.meta.lock().flags;
         want_content_mutable(flags)?;
-        if flags & INODE_APPEND != 0 {
-            return Err(Error::NotPermitted("the file is append-only"));
-        }
         let copied =
             self.with_room(|| file::copy_file_range(self, &from, offset_in, &to, offset_out, len))?;
+        self.expect_times(&to, false);
         if copied > 0 && !self.options.kernel_keeps_times {
             self.touch_content(&to)?;
         }
         self.touch_atime(&from);
         self.after_change();
         Ok(copied)
+    }
+
+    /// The kernel tells the times of this change by itself, now or much later.
+    fn expect_times(&self, inode: &Inode, from_cache: bool) {
+        if from_cache || self.options.kernel_keeps_times {
+            inode.meta.lock().times_due = true;
+        }
     }
 
     fn touch_content(&self, inode: &Arc<Inode>) -> Result<()> {
@@ -194,6 +200,14 @@ impl Filesystem {
 fn want_content_mutable(flags: u64) -> Result<()> {
     if is_frozen(flags) {
         return Err(Error::NotPermitted("the file is immutable"));
+    }
+    want_content_kept(flags)
+}
+
+/// For who has had the file open for writing since before it became immutable.
+fn want_content_kept(flags: u64) -> Result<()> {
+    if has_unknown_flags(flags) {
+        return Err(Error::NotPermitted("the file has flags from the future"));
     }
     if flags & INODE_RO_VERITY != 0 {
         return Err(Error::NotPermitted("fs-verity protects the file's content"));

@@ -91,6 +91,14 @@ fn from_fs(kind: FileKind, old: u64, size: u64, fs: u32) -> Result<u64> {
             "content that is overwritten in place can't be compressed",
         ));
     }
+    // From one to the other by neither: so says the kernel, which lets "don't compress" and
+    // "overwrite in place" be set at once.
+    let (choice, had) = (FS_COMPR | FS_NOCOMP, to_fs(old));
+    if had & FS_NOCOW != 0 && fs & choice != 0 || had & choice != 0 && fs & FS_NOCOW != 0 {
+        return Err(Error::Invalid(
+            "a choice of compression and overwriting in place exclude each other",
+        ));
+    }
     let mut new = old;
     for (bit, _, inode) in SIMPLE {
         new = if fs & bit != 0 {
@@ -189,7 +197,8 @@ impl Filesystem {
             .iter()
             .any(|value| *value != 0)
         {
-            return Err(Error::Invalid("btrfs has no extent sizes and no projects"));
+            // btrfs has no extent sizes and no projects.
+            return Err(Error::NotSupported);
         }
         self.change_flags(&inode, |old, _| {
             Ok(SIMPLE.iter().fold(old, |flags, (_, bit, inode)| {
@@ -267,6 +276,13 @@ mod tests {
         }
         assert!(from_fs(FileKind::Regular, 0, 0, FS_COMPR | FS_NOCOMP).is_err());
         assert!(from_fs(FileKind::Regular, 0, 0, FS_COMPR | FS_NOCOW).is_err());
+        for (had, wanted) in [(INODE_NODATACOW, FS_COMPR), (INODE_NODATACOW, FS_NOCOMP)] {
+            assert!(from_fs(FileKind::Directory, had, 0, wanted).is_err());
+        }
+        for had in [INODE_COMPRESS, INODE_NOCOMPRESS] {
+            assert!(from_fs(FileKind::Regular, had, 0, FS_NOCOW).is_err());
+        }
+        assert!(from_fs(FileKind::Regular, 0, 0, FS_NOCOMP | FS_NOCOW).is_ok());
     }
 
     #[test]

@@ -293,16 +293,22 @@ impl InodeMeta {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// Clears the bits that must not survive a change by somebody else: set-user-id, and
-    /// set-group-id where the group may execute. Says whether one was set.
-    pub(in crate::fs) fn clear_set_id(&mut self) -> bool {
+    /// The bits that must not survive a change by somebody else: set-user-id, and set-group-id
+    /// where the group may execute, or where they aren't of the group (`leaves_group`).
+    pub(in crate::fs) fn set_id_to_clear(&self, leaves_group: bool) -> u32 {
         if self.mode & libc::S_IFMT == libc::S_IFDIR {
-            return false;
+            return 0;
         }
         let mut gone = self.mode & libc::S_ISUID;
-        if self.mode & libc::S_IXGRP != 0 {
+        if self.mode & libc::S_IXGRP != 0 || leaves_group {
             gone |= self.mode & libc::S_ISGID;
         }
+        gone
+    }
+
+    /// Clears them, and says whether one was set.
+    pub(in crate::fs) fn clear_set_id(&mut self, leaves_group: bool) -> bool {
+        let gone = self.set_id_to_clear(leaves_group);
         self.mode &= !gone;
         gone != 0
     }

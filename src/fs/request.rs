@@ -55,6 +55,8 @@ pub struct WriteFlags {
     pub from_cache: bool,
     /// Clear set-id bits and file capabilities.
     pub kill_suidgid: bool,
+    /// Set-group-id too where the group may not execute.
+    pub leaves_group: bool,
 }
 
 /// What `seek` looks for.

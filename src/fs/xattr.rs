@@ -14,7 +14,10 @@ use crate::allocator::Steal;
 use crate::btree::{TreeContext, Update};
 use crate::error::{Error, Result};
 use crate::ondisk::csum::name_hash;
-use crate::ondisk::{DirEntries, DirItem, FT_XATTR, INODE_COMPRESS, INODE_NOCOMPRESS, Key, kind};
+use crate::ondisk::{
+    DirEntries, DirItem, FT_XATTR, INODE_COMPRESS, INODE_NOCOMPRESS, INODE_NODATACOW,
+    INODE_NODATASUM, Key, kind,
+};
 use crate::sync::Arc;
 use crate::transaction::TransHandle;
 
@@ -129,6 +132,12 @@ fn compression_flag(value: &[u8]) -> Option<u64> {
     }
 }
 
+/// Compression of what has no content: the kernel's btrfs judges the value and does nothing.
+fn is_passed_over(inode: &Inode, name: &[u8]) -> bool {
+    let has_content = matches!(inode.kind, FileKind::Regular | FileKind::Directory);
+    name == COMPRESSION_NAME && !has_content
+}
+
 /// A change of attributes, judged and ready.
 struct Change<'a> {
     name: &'a [u8],
@@ -200,6 +209,9 @@ impl Filesystem {
             return Err(Error::Invalid("the attribute's value is too large"));
         }
         let change = self.judge(&inode, name, Some(value), kill_sgid)?;
+        if is_passed_over(&inode, name) {
+            return Ok(());
+        }
         self.apply(&inode, change, mode)
     }
 
@@ -209,6 +221,9 @@ impl Filesystem {
         self.want_writable(&inode.root)?;
         self.check_namespace(&inode, name)?;
         let change = self.judge(&inode, name, None, false)?;
+        if is_passed_over(&inode, name) {
+            return Ok(());
+        }
         self.apply(&inode, change, XattrMode::Replace)
     }
 
@@ -255,11 +270,14 @@ impl Filesystem {
             if name != COMPRESSION_NAME {
                 return Err(Error::Invalid("no such btrfs property"));
             }
-            if !matches!(inode.kind, FileKind::Regular | FileKind::Directory) {
-                return Err(Error::Invalid("this inode has no compression"));
-            }
             let flag = compression_flag(value.unwrap_or_default())
                 .ok_or(Error::Invalid("no such compression"))?;
+            let nocow = INODE_NODATACOW | INODE_NODATASUM;
+            if flag != 0 && inode.meta.lock().flags & nocow != 0 {
+                return Err(Error::Invalid(
+                    "content that is overwritten in place can't be compressed",
+                ));
+            }
             // An empty value means "no property".
             let value = value.filter(|value| !value.is_empty()).map(<[u8]>::to_vec);
             return Ok(Change {

@@ -107,6 +107,14 @@ impl Adapter {
         let gid = self.fs.getattr(node)?.gid;
         Ok(gid != req.gid() && !process::groups(req.pid()).contains(&gid))
     }
+
+    /// The same for a write or a new owner, where the bit doesn't go anyway: without group
+    /// execution it stays for who is in the group.
+    pub(in crate::fuse) fn loses_set_group_id(&self, req: &Request, node: NodeId) -> Result<bool> {
+        let mode = self.fs.getattr(node)?.mode;
+        let bare = mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID;
+        Ok(bare && self.leaves_group(req, node)?)
+    }
 }
 
 impl Drop for Adapter {

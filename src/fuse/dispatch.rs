@@ -69,7 +69,7 @@ impl fuser::Filesystem for Adapter {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         ctime: Option<SystemTime>,
-        _fh: Option<FileHandle>,
+        fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -84,7 +84,7 @@ impl fuser::Filesystem for Adapter {
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
             ctime: ctime.map(timestamp),
-            kill_suidgid: false,
+            ..SetAttr::default()
         };
         // The kernel asks to clear set-id bits with a flag that fuser 0.18 drops: with a size,
         // and alone before a write through the cache, whose answer is what makes it forget the
@@ -98,11 +98,16 @@ impl fuser::Filesystem for Adapter {
             ..SetAttr::default()
         };
         let bare = change == only_ctime;
+        let new_owner = uid.is_some() || gid.is_some();
         match self.guard.run("setattr", || {
             if bare {
                 let kind = self.fs.getattr(node(ino))?.kind;
                 change.kill_suidgid |= ctime.is_some() || kind != FileKind::Regular;
             }
+            if change.kill_suidgid || new_owner {
+                change.leaves_group = self.loses_set_group_id(req, node(ino))?;
+            }
+            change.by_descriptor = fh.is_some();
             self.fs.setattr(&caller(req, 0), node(ino), &change)
         }) {
             Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
@@ -298,7 +303,7 @@ impl fuser::Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -308,13 +313,17 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let flags = WriteFlags {
+        let mut flags = WriteFlags {
             from_cache: write_flags.contains(fuser::WriteFlags::FUSE_WRITE_CACHE),
             kill_suidgid: write_flags.contains(fuser::WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+            ..WriteFlags::default()
         };
-        let written = self
-            .guard
-            .run("write", || self.fs.write(node(ino), offset, data, flags));
+        let written = self.guard.run("write", || {
+            if flags.kill_suidgid {
+                flags.leaves_group = self.loses_set_group_id(req, node(ino))?;
+            }
+            self.fs.write(node(ino), offset, data, flags)
+        });
         match written {
             Ok(bytes) => reply.written(bytes),
             Err(errno) => {

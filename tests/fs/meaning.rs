@@ -146,7 +146,7 @@ fn set_id_bits_and_capabilities_do_not_survive_others() {
             .unwrap();
         let flags = WriteFlags {
             kill_suidgid: true,
-            from_cache: false,
+            ..WriteFlags::default()
         };
         fs.write(file, 0, b"x", flags).unwrap();
         assert_eq!(fs.getattr(file).unwrap().mode & 0o7777, 0o755);
