@@ -88,7 +88,7 @@ impl Filesystem {
         loop {
             let _order = alone.then(|| self.rename_lock.lock());
             let (_first, _second) = self.lock_dirs(&from, &to)?;
-            let names = ((&from, name), (&to, new_name));
+            let names = [(&from, name), (&to, new_name)];
             if self.rename_locked(caller, names, flags, alone)? {
                 break;
             }
@@ -123,7 +123,7 @@ impl Filesystem {
     fn rename_locked(
         &self,
         caller: &Caller,
-        ((from, name), (to, new_name)): ((&Arc<Inode>, &[u8]), (&Arc<Inode>, &[u8])),
+        [(from, name), (to, new_name)]: [(&Arc<Inode>, &[u8]); 2],
         flags: RenameFlags,
         alone: bool,
     ) -> Result<bool> {
