@@ -6,8 +6,8 @@
 
 use super::device::{BlockDevice, checked_end};
 use super::image_lock::ImageLock;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 use crate::{Error, Result};
 use rustix::fs::{FallocateFlags, OFlags};
 use std::fs::{File, OpenOptions};
@@ -25,8 +25,8 @@ pub struct FileDevice {
     claim: Mutex<Option<File>>,
     /// The host can't punch holes here; found out at the first discard.
     discard_unsupported: AtomicBool,
-    /// Given back; see [`FileDevice::give_back`].
-    given_back: AtomicBool,
+    /// Given back; see [`FileDevice::give_back`]. Read while something goes to the file or comes from it.
+    given_back: RwLock<bool>,
     lock: ImageLock,
 }
 
@@ -107,7 +107,7 @@ impl FileDevice {
             read_only,
             claim: Mutex::new(None),
             discard_unsupported: AtomicBool::new(false),
-            given_back: AtomicBool::new(false),
+            given_back: RwLock::new(false),
             lock,
         })
     }
@@ -133,21 +133,22 @@ impl FileDevice {
         }
     }
 
-    /// Lets others have the image now, while this value still lives: nothing is read or written
-    /// any more. For a mount whose programs don't let go of it when all is committed.
+    /// Lets others have the image now, while this value still lives: what is under way ends first, and
+    /// nothing is read or written any more. For a mount whose programs don't let go of it when all is
+    /// committed.
     pub fn give_back(&self) {
-        // Release: pairs with the Acquire in `check_ours`; who sees it does no more I/O.
-        self.given_back.store(true, Ordering::Release);
+        *self.given_back.write() = true;
         *self.claim.lock() = None;
         self.lock.release();
         super::lease::give_back(&self.file);
     }
 
-    fn check_ours(&self) -> io::Result<()> {
-        // Acquire: pairs with the Release in `give_back`.
-        match self.given_back.load(Ordering::Acquire) {
+    /// The image is ours as long as the guard lives.
+    fn check_ours(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let given_back = self.given_back.read();
+        match *given_back {
             true => Err(io::Error::from_raw_os_error(libc::ESHUTDOWN)),
-            false => Ok(()),
+            false => Ok(given_back),
         }
     }
 
@@ -178,24 +179,24 @@ fn open_file(path: &Path, read_only: bool, exclusive: bool) -> Result<File> {
 
 impl BlockDevice for FileDevice {
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.check_ours()?;
+        let _ours = self.check_ours()?;
         self.file.read_exact_at(buf, at)
     }
 
     fn write_at(&self, at: u64, buf: &[u8]) -> io::Result<()> {
-        self.check_ours()?;
+        let _ours = self.check_ours()?;
         // Without this an image file would grow silently.
         checked_end(at, buf.len() as u64, self.size_bytes)?;
         self.file.write_all_at(buf, at)
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.check_ours()?;
+        let _ours = self.check_ours()?;
         self.file.sync_data()
     }
 
     fn discard(&self, at: u64, len: u64) -> io::Result<()> {
-        self.check_ours()?;
+        let _ours = self.check_ours()?;
         checked_end(at, len, self.size_bytes)?;
         // Relaxed: a hint; who misses it asks the host once more.
         if len == 0 || self.discard_unsupported.load(Ordering::Relaxed) {
@@ -233,6 +234,8 @@ impl BlockDevice for FileDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::thread;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn a_file_keeps_its_size_and_discard_gives_zeros() {
@@ -266,6 +269,25 @@ mod tests {
         let mut found = [0; 8];
         next.read_at(0, &mut found).unwrap();
         assert_eq!(found, [5; 8]);
+    }
+
+    /// The next one had the image while a last write was on its way.
+    #[test]
+    fn who_gives_back_waits_for_what_is_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let device = FileDevice::create(&path, 1 << 20).unwrap();
+        let under_way = device.check_ours().unwrap();
+        thread::scope(|scope| {
+            let giving = scope.spawn(|| device.give_back());
+            let soon = Instant::now() + Duration::from_millis(100);
+            while Instant::now() < soon {
+                assert!(FileDevice::open(&path, false).is_err() && !giving.is_finished());
+            }
+            drop(under_way);
+            giving.join().unwrap();
+        });
+        FileDevice::open(&path, false).unwrap();
     }
 
     #[test]

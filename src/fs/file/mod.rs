@@ -33,7 +33,7 @@ pub use data::{FileData, delayed_bytes, take_error};
 pub use fallocate::fallocate;
 pub use flush::flush_inode;
 pub use log::{hold_extents, logged_content};
-pub use queue::{DelayedData, INODES_MAX as DELAYED_INODES_MAX, flush_all};
+pub use queue::{DelayedData, INODES_MAX as DELAYED_INODES_MAX, flush_all, flush_into};
 pub use read::read;
 pub use seek::seek;
 pub use shrink::drop_items_from;

@@ -8,6 +8,7 @@
 
 use super::data::State;
 use super::flush::flush_inode;
+use crate::btree::Root;
 use crate::error::{Error, Result};
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode::Inode;
@@ -149,4 +150,22 @@ pub fn flush_all(fs: &Filesystem) -> Result<()> {
         }
     }
     first_error
+}
+
+/// As [`flush_all`], for who is to find all content in the tree `root`.
+///
+/// # Errors
+/// [`Error::NoSpace`]: some of that content found none, and waits. Other failures are their files' to tell.
+pub fn flush_into(fs: &Filesystem, root: &Root) -> Result<()> {
+    let mut complete = Ok(());
+    for inode in fs.delayed_data.all() {
+        match flush_inode(fs, &inode) {
+            Ok(()) => {}
+            Err(Error::NoSpace) if inode.root.objectid == root.objectid => {
+                complete = Err(Error::NoSpace);
+            }
+            Err(error) => log::warn!("writing back inode {}: {error}", inode.objectid),
+        }
+    }
+    complete
 }

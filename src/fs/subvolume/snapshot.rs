@@ -136,12 +136,8 @@ impl Filesystem {
         let _name = self.reserve_copied_paths(&dir.root)?;
         let objectid = self.subvolume_number(&tree, dir)?;
         let _promises = source.bar_in_place(InPlace::Promise);
-        if let Err(error) = file::flush_all(self) {
-            log::warn!(
-                "before a snapshot of subvolume {}: {error}",
-                source.objectid
-            );
-        }
+        // Content that waits for space would be missing, and find its old places shared.
+        self.with_room(|| file::flush_into(self, source))?;
         let _writes = source.bar_in_place(InPlace::Write);
         self.commit_snapshot(&Arc::new(Waiting {
             source: source.clone(),

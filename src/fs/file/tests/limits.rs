@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::allocator::Steal;
+use crate::fs::access::Who;
 
 #[test]
 fn a_full_filesystem_says_so_at_the_write_and_keeps_what_it_took() {
@@ -294,6 +295,42 @@ fn what_was_cut_off_stays_away_on_a_full_filesystem() {
         expected.resize(1 << 20, 0);
     }
     assert!(content(&fs, node) == expected);
+    fs.unmount().unwrap();
+    drop(fs);
+    check(&device);
+}
+
+/// Content that found no space was missing in a snapshot, and nobody was told.
+#[test]
+fn a_snapshot_without_room_for_what_was_written_is_refused() {
+    let device = mkfs(128, &[]);
+    let fs = mount(&device);
+    let node = create(&fs, "f");
+    write(&fs, node, 0, &[1; 4096]).unwrap();
+    let room = fs.ctx.space.reserve_data(1 << 16).unwrap();
+    fill(&fs, create(&fs, "full"));
+    fs.sync().unwrap();
+    drop(room);
+    write(&fs, node, 0, &[2; 4096]).unwrap();
+    // What it was promised goes to others, who hold all that is left.
+    fs.inode(node).unwrap().data.state.lock().data_space = None;
+    let rest: Vec<_> = std::iter::from_fn(|| fs.ctx.space.reserve_data(4096).ok()).collect();
+    let groups = Vec::new;
+    let who = Who {
+        caller: Caller::default(),
+        admin: true,
+        groups: &groups,
+    };
+    let source = fs.snapshot_source(NodeId::ROOT).unwrap();
+    let snapshot = || fs.snapshot(&who, source, NodeId::ROOT, b"snapshot", true);
+    let told = snapshot();
+    assert!(matches!(told, Err(Error::NoSpace)), "{told:?}");
+    assert!(fs.lookup(NodeId::ROOT, b"snapshot").is_err());
+    drop(rest);
+    snapshot().unwrap();
+    let inside = fs.lookup(NodeId::ROOT, b"snapshot").unwrap().node;
+    let inside = fs.lookup(inside, b"f").unwrap().node;
+    assert_eq!(content(&fs, inside), [2; 4096]);
     fs.unmount().unwrap();
     drop(fs);
     check(&device);
