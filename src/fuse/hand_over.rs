@@ -2,13 +2,18 @@
 //!
 //! Nothing else does that for a whole mount: syncfs(2) on FUSE only begins the write-back, and doesn't
 //! wait for its end ("fs/writeback: skip AS_NO_DATA_INTEGRITY mappings in wait_sb_inodes()"; seen with
-//! 6.18.44, older kernels do wait). But the kernel lets go of a range of a file's cache when it is
-//! asked to, and writes it first. Only files that somebody has open for writing hold anything back: of
+//! 6.18.44). But the kernel lets go of a range of a file's cache when it is asked to, and writes it
+//! first. Only files that somebody has open for writing hold anything back: of
 //! the others the kernel writes all before it releases them.
 //!
 //! Those writes are requests, so who waits for them must not be a thread that answers requests: what
 //! is to be done afterwards is handed to threads of this module. Invariant: when a job of
 //! [`HandOver::everything`] runs, all that was written before it was asked for is in the engine.
+//!
+//! That holds from Linux 6.16 on. Before, the kernel wrote a copy of each page, and the page itself was
+//! done with when the request was queued: there is nothing to wait for then, neither here nor in
+//! syncfs(2), and what is still queued is missed. No request says where that queue ends; only fsync(2)
+//! and close(2) wait for their own file's.
 
 use crate::sync::{Arc, Mutex, mpsc, thread};
 use fuser::{INodeNo, Notifier};

@@ -217,11 +217,13 @@ pub(super) fn learn_system_chunks(superblock: &Superblock, chunks: &ChunkMap) ->
 }
 
 /// Writes every copy on every device, the first one first; each gets its own `bytenr` and
-/// checksum.
+/// checksum. False when a mirror couldn't be written, which is logged: it goes on naming what it
+/// named before, and is asked only when the first copy is bad as well.
 ///
 /// # Errors
-/// The first copy of a device couldn't be written. A mirror's failure is only logged.
-pub(super) fn write_all(members: &[Member], superblock: &mut Superblock) -> Result<()> {
+/// The first copy of a device couldn't be written.
+pub(super) fn write_all(members: &[Member], superblock: &mut Superblock) -> Result<bool> {
+    let mut on_all = true;
     for member in members {
         let size = superblock
             .dev_item
@@ -233,12 +235,15 @@ pub(super) fn write_all(members: &[Member], superblock: &mut Superblock) -> Resu
             superblock.seal()?;
             match member.write(Physical(offset), superblock.as_bytes()) {
                 Err(error) if number == 0 => return Err(error),
-                Err(error) => log::error!("superblock copy {number}: {error}"),
+                Err(error) => {
+                    log::error!("superblock copy {number}: {error}");
+                    on_all = false;
+                }
                 Ok(()) => member.superblock_is_good(offset),
             }
         }
     }
-    Ok(())
+    Ok(on_all)
 }
 
 /// No content may ever be written over a superblock, whatever a chunk claims.

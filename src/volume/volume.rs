@@ -414,9 +414,9 @@ impl Volume {
         }
     }
 
-    /// Writes every superblock copy that fits its device; see [`superblocks::write_all`]. The
-    /// flushes before and after are the caller's.
-    pub fn write_superblocks(&self, superblock: &mut Superblock) -> Result<()> {
+    /// Writes every superblock copy that fits its device; false when a mirror couldn't be written: see
+    /// [`superblocks::write_all`]. The flushes before and after are the caller's.
+    pub fn write_superblocks(&self, superblock: &mut Superblock) -> Result<bool> {
         let _shared = self.gate.read();
         self.want_writable()?;
         superblocks::write_all(&self.members, superblock)

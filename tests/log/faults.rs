@@ -135,3 +135,21 @@ fn a_cut_during_a_log_keeps_what_was_told_before() {
         stage.judge(&format!("cut at write {nth}"));
     }
 }
+
+/// A copy of the superblock that couldn't be written names the log before, whose blocks the next logs
+/// would take: with the first copy torn by a cut, that one is replayed.
+#[test]
+fn after_a_superblock_copy_that_failed_nothing_more_is_logged() {
+    let base = blank(&[]);
+    let mut stage = Stage::new(&base);
+    assert!(stage.change(2));
+    stage.device.plan(Fault::FailWrite(WRITES));
+    assert!(stage.change(3));
+    assert_eq!(stage.fs.logs_and_commits(), (2, 1));
+    for byte in 4..8 {
+        assert!(stage.change(byte));
+    }
+    let (logs, commits) = stage.fs.logs_and_commits();
+    assert_eq!((logs, commits), (2 + 3, 1 + 1), "one committed");
+    stage.judge("a copy failed");
+}

@@ -97,7 +97,10 @@ impl Committer {
         let mut superblock = last.clone();
         superblock.log_root.set(draft.root.0.get());
         superblock.log_root_level = draft.root.1;
-        self.volume.write_superblocks(&mut superblock)?;
+        if !self.volume.write_superblocks(&mut superblock)? {
+            // A mirror still names the log before: no place of that may be used again.
+            self.logs.close();
+        }
         self.flush_for_log()?;
         // Relaxed: statistics.
         let counters = &self.counters;
