@@ -3,7 +3,7 @@
 //! The book has the files as programs were told that they are, and every state that may be durable: the
 //! last commit, later ones whose answer was an error, and above each of them what logs said of single
 //! files. Content that was told to be lost (an fsync or a commit failed) may be of any version that the
-//! file ever had, byte by byte; nothing else may ever be seen.
+//! file had since it was last durable, byte by byte; nothing else may ever be seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -162,6 +162,13 @@ impl Book {
         if certain {
             self.bases.clear();
             self.unflushed.clear();
+            for (name, entry) in &self.page {
+                if let Entry::File(file, content) = entry
+                    && !in_snapshot(name)
+                {
+                    settle(&mut self.versions, &self.tainted, *file, content);
+                }
+            }
         }
         self.bases.push(Base {
             page: self.page.clone(),
@@ -176,6 +183,7 @@ impl Book {
         };
         if certain {
             self.unflushed.remove(&file);
+            settle(&mut self.versions, &self.tainted, file, &content);
         }
         let names = self.names_of(file);
         for base in &mut self.bases {
@@ -271,6 +279,18 @@ impl Book {
             Some(at) => Err(format!("wrong byte at {at}")),
             None => Ok(()),
         }
+    }
+}
+
+/// The content is durable: what the file had before, and lost nothing of, never comes back.
+fn settle(
+    versions: &mut BTreeMap<u64, Vec<Arc<Vec<u8>>>>,
+    tainted: &BTreeSet<u64>,
+    file: u64,
+    content: &Arc<Vec<u8>>,
+) {
+    if !tainted.contains(&file) {
+        versions.insert(file, vec![content.clone()]);
     }
 }
 
@@ -380,6 +400,10 @@ mod tests {
         assert!(fits(&book, &seen(&[("a", new, &[])]), false));
         assert!(fits(&book, &seen(&[("a", &[3; 100], &[])]), false));
         book.taint_unflushed();
+        assert!(!fits(&book, &mixed, false), "from before it was durable");
+        let mut mixed = new.to_vec();
+        mixed[50..].fill(3);
+        let mixed = seen(&[("a", &mixed, &[])]);
         assert!(fits(&book, &mixed, false));
         assert!(!fits(&book, &seen(&[("a", &[9; 100], &[])]), false));
     }
