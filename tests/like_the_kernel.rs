@@ -43,12 +43,21 @@ fn seen_by_the_kernel(image: &Image) -> Manifest {
 
 #[track_caller]
 fn same_on_both(script: &str) {
+    same_on_both_with("rw", script);
+}
+
+/// With mount options that both know.
+#[track_caller]
+fn same_on_both_with(options: &str, script: &str) {
     let theirs = Image::mkfs_btrfs(300, &[]);
     let mount = LoopMount::read_write(theirs.path());
+    let flags = format!("remount,bind,{options}");
+    let mut remount = Command::new("mount");
+    btrfuse_test_support::run(remount.args(["-o", &flags]).arg(mount.path()));
     let expected = play(mount.path(), script);
     mount.unmount();
     let ours = Image::mkfs_btrfs(300, &[]);
-    let mount = BtrfuseMount::new(ours.path(), "subvolid=5,allow_other");
+    let mount = BtrfuseMount::new(ours.path(), &format!("subvolid=5,allow_other,{options}"));
     let found = play(mount.path(), script);
     mount.unmount();
     for tool in ["command not found", "No such file or directory: "] {
@@ -239,6 +248,58 @@ fd = os.open('written', os.O_CREAT | os.O_RDWR); os.utime('written', (5, 5)); os
 os.system('chattr +i written'); os.fsync(fd); os.close(fd); print(os.stat('written').st_mtime > 5)
 os.link('f', 'g'); fd = os.open('f', os.O_RDWR); os.system('chattr +i f'); os.fsync(fd); os.close(fd)
 "; echo "fsync: $?"; chattr -i f written
+        "#,
+    );
+}
+
+/// By `O_NOATIME` and `nodiratime`. What the page cache has is read without us, so it is dropped before.
+#[test]
+fn access_times_stay_where_that_was_asked() {
+    for options in ["strictatime", "strictatime,nodiratime", "noatime"] {
+        same_on_both_with(
+            options,
+            r#"
+            mkdir quiet loud; for f in a b c; do head -c 9000 /dev/zero > $f; done
+            touch -a -d 2001-01-01 quiet loud a b c; sync a b c
+            python3 -c "
+import fcntl, os
+def opened(name, flags):
+    fd = os.open(name, flags); os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED); return fd
+def listed(name, flags): os.listdir(os.open(name, os.O_DIRECTORY | flags))
+os.pread(opened('a', os.O_NOATIME), 100, 0); os.pread(opened('b', 0), 100, 0)
+fd = opened('c', 0); fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NOATIME); os.pread(fd, 100, 0)
+listed('quiet', os.O_NOATIME); listed('loud', 0)
+"; for f in quiet loud a b c; do echo $f $(($(stat -c %X $f) > 1000000000)); done
+            "#,
+        );
+    }
+}
+
+/// Root is what its capabilities are: in a container it may have none, or those of a user namespace of its own.
+#[test]
+fn root_without_capabilities_is_no_administrator() {
+    same_on_both(
+        r#"
+        cat > ask.py <<'END'
+import fcntl, os, struct
+def asked(name, number, argument, on='.'):
+    fd = os.open(on, os.O_RDONLY)
+    try: fcntl.ioctl(fd, number, bytearray(argument)); print(name, 'done')
+    except OSError as error: print(name, error.strerror)
+vol = lambda name: struct.pack('q4088s', 0, name)
+asked('lookup', 0xd0009412, struct.pack('QQ4080x', 0, os.stat('f').st_ino))
+asked('trim', 0xc0185879, struct.pack('QQQ', 0, 1 << 60, 0))
+asked('delete', 0x5000940f, vol(b's'))
+asked('create', 0x5000940e, vol(b'new'), 'closed' if os.path.isdir('closed') else '.')
+asked('read-only', 0x4008941a, struct.pack('Q', 2), 'theirs')
+END
+        fewer() { setpriv --bounding-set=-$1 --inh-caps=-$1 "${@:2}"; }
+        touch f; mkdir closed; chown 1000 closed; chmod 755 closed
+        for who in "fewer sys_admin" "fewer dac_override" "unshare --user --map-root-user" env; do
+            sv create s; sv create theirs; chown 1000 theirs; echo "$who"
+            $who python3 ask.py; sv read-only theirs no; sv delete s; sv delete theirs; sv delete closed/new
+            ls . closed
+        done
         "#,
     );
 }

@@ -385,6 +385,7 @@ fn engine_options(options: &Options, protocol: Kind) -> MountOptions {
             Atime::Strict => AtimeMode::Strict,
             Atime::Never => AtimeMode::Off,
         },
+        nodiratime: options.nodiratime,
         discard: options.discard,
         user_subvol_rm_allowed: options.user_subvol_rm_allowed,
         ..defaults
@@ -445,6 +446,7 @@ fn point_flags(options: &Options) -> MountFlags {
             MountFlags::from_bits_retain(libc::MS_NOSYMFOLLOW as _),
         ),
         (options.atime == Atime::Never, MountFlags::NOATIME),
+        (options.nodiratime, MountFlags::NODIRATIME),
     ] {
         flags.set(flag, on);
     }

@@ -14,8 +14,12 @@ use crate::error::{Error, Result};
 pub struct Who<'a> {
     /// The process.
     pub caller: Caller,
-    /// May do what needs an administrator: root, and whoever this mount belongs to.
+    /// May do what needs an administrator (`CAP_SYS_ADMIN`): so may whoever this mount belongs to.
     pub admin: bool,
+    /// Passes every mode (`CAP_DAC_OVERRIDE`).
+    pub overrides: bool,
+    /// Counts as the owner of everything (`CAP_FOWNER`).
+    pub owns_all: bool,
     /// The supplementary groups, asked for only when they matter.
     pub groups: &'a dyn Fn() -> Vec<u32>,
 }
@@ -28,12 +32,12 @@ pub(in crate::fs) const EXECUTE: u32 = 1;
 impl Who<'_> {
     /// Whether they may what the owner of the inode may.
     pub(in crate::fs) fn owns(&self, inode: &Inode) -> bool {
-        self.admin || self.caller.uid == 0 || self.caller.uid == inode.meta.lock().uid
+        self.admin || self.owns_all || self.caller.uid == inode.meta.lock().uid
     }
 }
 
 impl Filesystem {
-    /// `Err` unless all of `want` is allowed on a directory. Root passes every mode.
+    /// `Err` unless all of `want` is allowed on a directory.
     pub(in crate::fs) fn permit(&self, who: &Who<'_>, dir: &Inode, want: u32) -> Result<()> {
         if want & WRITE != 0 {
             self.want_writable(&dir.root)?;
@@ -42,7 +46,7 @@ impl Filesystem {
             }
         }
         let caller = &who.caller;
-        if caller.uid == 0 {
+        if who.overrides {
             return Ok(());
         }
         let (mode, uid, gid) = {

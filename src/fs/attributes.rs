@@ -209,6 +209,7 @@ impl Filesystem {
         const DAY: i64 = 24 * 60 * 60;
         if self.read_only.is_some()
             || self.options.atime == AtimeMode::Off
+            || self.options.nodiratime && inode.is_dir()
             || inode.root.item().is_read_only()
         {
             return;

@@ -56,11 +56,18 @@ impl Filesystem {
 
     /// Up to `size` bytes from `offset` on; fewer at the end of the file.
     pub fn read(&self, node: NodeId, offset: u64, size: u32) -> Result<Vec<u8>> {
+        self.read_opened(node, offset, size, 0)
+    }
+
+    /// The same through a file that was opened with `flags`: `O_NOATIME` leaves the access time.
+    pub fn read_opened(&self, node: NodeId, offset: u64, size: u32, flags: i32) -> Result<Vec<u8>> {
         let inode = self.regular(node)?;
         let mut buffer = vec![0; size as usize];
         let read = file::read(self, &inode, offset, &mut buffer)?;
         buffer.truncate(read);
-        self.touch_atime(&inode);
+        if flags & libc::O_NOATIME == 0 {
+            self.touch_atime(&inode);
+        }
         Ok(buffer)
     }
 

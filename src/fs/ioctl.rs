@@ -7,7 +7,6 @@ use super::access::Who;
 use super::filesystem::{Filesystem, Node};
 use super::inode_ref;
 use super::node_id::{Identity, NodeId};
-use super::request::Caller;
 use super::subvolume::{self, IoctlAnswer};
 use super::trim::TrimRange;
 use crate::error::{Error, Result};
@@ -51,6 +50,22 @@ pub struct SubvolInfo {
 /// Whether a request changes what stat(2) shows of the inode that it is made on.
 pub fn changes_attributes(number: u32) -> bool {
     [number::FS_IOC_SETFLAGS, number::FS_IOC_FSSETXATTR].contains(&number)
+}
+
+/// Whether what the process may has a say in the answer.
+pub fn asks_for_rights(number: u32) -> bool {
+    // Flags were judged by the kernel, and what merely tells is for everybody.
+    let judged = [
+        number::FS_IOC_GETFLAGS,
+        number::FS_IOC_SETFLAGS,
+        number::FS_IOC_GETVERSION,
+        number::FS_IOC_FSGETXATTR,
+        number::FS_IOC_FSSETXATTR,
+        number::FS_IOC_GETFSLABEL,
+        number::BTRFS_IOC_FS_INFO,
+        number::BTRFS_IOC_GET_SUBVOL_INFO,
+    ];
+    !judged.contains(&number)
 }
 
 impl SubvolInfo {
@@ -106,24 +121,18 @@ impl Filesystem {
             let range = TrimRange::decode(&first(input)?);
             return Ok(range.encode(self.trim(range)?).into());
         }
-        match self.plain_ioctl(&who.caller, node, cmd, input) {
+        match self.plain_ioctl(who, node, cmd, input) {
             Err(Error::NoTty) => self.subvolume_ioctl(who, node, cmd, input),
             answer => answer.map(IoctlAnswer::from),
         }
     }
 
     /// Those that answer bytes and change no names.
-    fn plain_ioctl(
-        &self,
-        caller: &Caller,
-        node: NodeId,
-        cmd: u32,
-        input: &[u8],
-    ) -> Result<Vec<u8>> {
+    fn plain_ioctl(&self, who: &Who<'_>, node: NodeId, cmd: u32, input: &[u8]) -> Result<Vec<u8>> {
         match cmd {
             number::FS_IOC_GETFLAGS => Ok(self.get_flags(node)?.to_ne_bytes().to_vec()),
             number::FS_IOC_SETFLAGS => {
-                self.set_flags(caller, node, u32::from_ne_bytes(first(input)?))?;
+                self.set_flags(&who.caller, node, u32::from_ne_bytes(first(input)?))?;
                 Ok(Vec::new())
             }
             number::FS_IOC_GETVERSION => Ok((self.getattr(node)?.generation as u32)
@@ -131,7 +140,7 @@ impl Filesystem {
                 .to_vec()),
             number::FS_IOC_FSGETXATTR => Ok(self.get_fsxattr(node)?.to_vec()),
             number::FS_IOC_FSSETXATTR => {
-                self.set_fsxattr(caller, node, &first(input)?)?;
+                self.set_fsxattr(&who.caller, node, &first(input)?)?;
                 Ok(Vec::new())
             }
             number::FS_IOC_GETFSLABEL => {
@@ -140,7 +149,7 @@ impl Filesystem {
                 label.resize(256, 0);
                 Ok(label)
             }
-            number::BTRFS_IOC_INO_LOOKUP => self.ino_lookup_ioctl(caller, node, input),
+            number::BTRFS_IOC_INO_LOOKUP => self.ino_lookup_ioctl(who, node, input),
             number::BTRFS_IOC_FS_INFO => Ok(self.fs_info()),
             number::BTRFS_IOC_GET_SUBVOL_INFO => Ok(self.subvol_info(node)?.encode()),
             _ => Err(Error::NoTty),
@@ -173,7 +182,7 @@ impl Filesystem {
         Ok((treeid, path))
     }
 
-    fn ino_lookup_ioctl(&self, caller: &Caller, node: NodeId, input: &[u8]) -> Result<Vec<u8>> {
+    fn ino_lookup_ioctl(&self, who: &Who<'_>, node: NodeId, input: &[u8]) -> Result<Vec<u8>> {
         let word = |at: usize| -> Result<u64> {
             Ok(u64::from_ne_bytes(first(
                 input.get(at..).unwrap_or_default(),
@@ -181,9 +190,9 @@ impl Filesystem {
         };
         let (treeid, objectid) = (word(0)?, word(8)?);
         // Everybody may ask for the subvolume of what is open; paths lead past permissions.
-        if objectid != ids::FIRST_FREE_OBJECTID && caller.uid != 0 {
+        if objectid != ids::FIRST_FREE_OBJECTID && !who.admin {
             return Err(Error::NotPermitted(
-                "only root looks up paths by inode number",
+                "only root and the mount's owner look up paths by inode number",
             ));
         }
         let (treeid, path) = self.ino_lookup(node, treeid, objectid)?;

@@ -63,7 +63,7 @@ pub use access::Who;
 pub use attr::{Attr, FileKind, SetAttr, SetTime, Timestamp};
 pub use delayed::DirtyTicket;
 pub use filesystem::Filesystem;
-pub use ioctl::{SubvolInfo, changes_attributes};
+pub use ioctl::{SubvolInfo, asks_for_rights, changes_attributes};
 pub use memory::memory_max;
 pub use node_id::NodeId;
 pub use options::{AtimeMode, MountOptions};

@@ -36,6 +36,8 @@ pub struct MountOptions {
     pub treelog: bool,
     /// When reads move access times.
     pub atime: AtimeMode,
+    /// Listings don't move a directory's.
+    pub nodiratime: bool,
     /// Tell the device about freed space.
     pub discard: bool,
     /// Users delete subvolumes that they could remove as directories.
@@ -62,6 +64,7 @@ impl Default for MountOptions {
             nologreplay: false,
             treelog: true,
             atime: AtimeMode::Relatime,
+            nodiratime: false,
             discard: false,
             user_subvol_rm_allowed: false,
             protocol: Kind::BUILD,

@@ -33,6 +33,19 @@ pub struct DirEntry<'a> {
 pub struct DirHandle {
     /// No entry with this index or a higher one is listed.
     end: AtomicU64,
+    /// Listings leave the access time (`O_NOATIME`).
+    noatime: bool,
+}
+
+impl DirHandle {
+    /// As opened with these flags.
+    #[must_use]
+    pub fn with_flags(self, flags: i32) -> Self {
+        Self {
+            noatime: flags & libc::O_NOATIME != 0,
+            ..self
+        }
+    }
 }
 
 /// Asks for a resumable listing in pieces of this many entries, between which the directory is
@@ -60,6 +73,7 @@ impl Filesystem {
         };
         Ok(DirHandle {
             end: AtomicU64::new(end),
+            noatime: false,
         })
     }
 
@@ -176,7 +190,9 @@ impl Filesystem {
             // Relaxed: only this stream's reads look at it, and they are ordered by the caller.
             handle.end.store(self.listing_end(&dir)?, Ordering::Relaxed);
         }
-        self.touch_atime(&dir);
+        if !handle.noatime {
+            self.touch_atime(&dir);
+        }
         let end = handle.end.load(Ordering::Relaxed);
         let mut next = offset.max(FIRST_INDEX);
         loop {

@@ -7,7 +7,7 @@ use super::convert;
 use super::guard::Guard;
 use super::hand_over::HandOver;
 use super::handles::Handles;
-use super::ioctls::Ioctls;
+use super::ioctls::{Ioctls, Owner};
 use super::late_errors::LateErrors;
 use super::process;
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ impl Adapter {
         let ioctls = Ioctls {
             fs: fs.clone(),
             watchers,
-            owner,
+            owner: Owner::new(owner),
             guard: guard.clone(),
             late: late.clone(),
             changes: Arc::default(),

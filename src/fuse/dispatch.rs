@@ -288,14 +288,13 @@ impl fuser::Filesystem for Adapter {
         _fh: FileHandle,
         offset: u64,
         size: u32,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self
-            .guard
-            .run("read", || self.fs.read(node(ino), offset, size))
-        {
+        match self.guard.run("read", || {
+            self.fs.read_opened(node(ino), offset, size, flags.0)
+        }) {
             Ok(bytes) => reply.data(&bytes),
             Err(errno) => reply.error(errno),
         }
@@ -368,9 +367,10 @@ impl fuser::Filesystem for Adapter {
         );
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match self.guard.run("opendir", || self.fs.opendir(node(ino))) {
             Ok(handle) => {
+                let handle = handle.with_flags(flags.0);
                 // Not FOPEN_CACHE_DIR: when a second reader finds the kernel's cache of a listing
                 // still empty, it takes the directory's version anew, and the first reader's
                 // older answer is then kept as that version's. Names that exist are missing.

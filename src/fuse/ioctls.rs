@@ -10,7 +10,7 @@ use super::convert::node;
 use super::guard::Guard;
 use super::hand_over::HandOver;
 use super::late_errors::LateErrors;
-use super::process;
+use super::process::{self, Capabilities};
 use crate::error::{Error, Result};
 use crate::fs::subvolume::ioctl::{freezes, uses_umask};
 use crate::fs::{self, Caller, Filesystem, IoctlAnswer, Who};
@@ -22,15 +22,36 @@ pub struct Ioctls {
     pub fs: Arc<Filesystem>,
     pub watchers: Arc<Watchers>,
     /// Whose mount it is.
-    pub owner: u32,
+    pub owner: Owner,
     pub guard: Arc<Guard>,
     pub late: Arc<LateErrors>,
     pub changes: Arc<Changes>,
 }
 
+/// Whose mount it is: that user may what an administrator may. Root is one by its capabilities,
+/// where the daemon has them itself; a container's root without them may as much as any owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    uid: u32,
+    by_uid: bool,
+}
+
+impl Owner {
+    /// Of a mount that `uid` made.
+    pub fn new(uid: u32) -> Self {
+        let by_uid = uid != 0 || !process::capabilities(std::process::id()).administers();
+        Self { uid, by_uid }
+    }
+
+    fn is(self, caller: &Caller) -> bool {
+        self.by_uid && caller.uid == self.uid
+    }
+}
+
 /// A request, and the way to answer it.
 pub struct Question {
     caller: Caller,
+    capabilities: Capabilities,
     ino: INodeNo,
     cmd: u32,
     input: Vec<u8>,
@@ -52,8 +73,14 @@ impl Question {
             true => process::umask(req.pid()),
             false => 0,
         };
+        // Now: later the number may be another process's.
+        let capabilities = match fs::asks_for_rights(cmd) {
+            true => process::capabilities(req.pid()),
+            false => Capabilities::default(),
+        };
         Self {
             caller: caller(req, umask),
+            capabilities,
             ino,
             cmd,
             input: input.to_vec(),
@@ -70,7 +97,7 @@ impl Ioctls {
             let pid = question.caller.pid;
             return self.answer(question, &|| process::groups(pid));
         }
-        // Now: later the number may be another process's.
+        // As early as the capabilities.
         let groups = process::groups(question.caller.pid);
         let ioctls = self.clone();
         hand_over.everything(move || ioctls.answer(question, &|| groups.clone()));
@@ -83,7 +110,7 @@ impl Ioctls {
 
     fn control(&self, question: &Question, groups: &dyn Fn() -> Vec<u32>) -> Result<IoctlAnswer> {
         let (caller, cmd, input) = (question.caller, question.cmd, &question.input[..]);
-        let owns_mount = caller.uid == 0 || caller.uid == self.owner;
+        let owns_mount = question.capabilities.administers() || self.owner.is(&caller);
         match cmd {
             control::SYNC | control::WAIT_SYNC => self.fs.sync().map(|()| IoctlAnswer::default()),
             control::START_SYNC => {
@@ -101,6 +128,8 @@ impl Ioctls {
                 let who = Who {
                     caller,
                     admin: owns_mount,
+                    overrides: question.capabilities.overrides_modes(),
+                    owns_all: question.capabilities.owns_all(),
                     groups,
                 };
                 let answer = self.fs.ioctl(&who, node(question.ino), cmd, input)?;

@@ -1,4 +1,5 @@
-//! What FUSE requests don't carry of the process that asks: its supplementary groups, its umask.
+//! What FUSE requests don't carry of the process that asks: its supplementary groups, its umask, its
+//! capabilities.
 
 /// The groups in `/proc/PID/status`; none for a process that this one can't see.
 pub fn groups(pid: u32) -> Vec<u32> {
@@ -9,6 +10,54 @@ pub fn groups(pid: u32) -> Vec<u32> {
 pub fn umask(pid: u32) -> u32 {
     let known = status(pid).and_then(|status| parse_umask(&status));
     known.unwrap_or(0o022)
+}
+
+/// `CAP_DAC_OVERRIDE`, of `<linux/capability.h>`.
+const DAC_OVERRIDE: u32 = 1;
+/// `CAP_FOWNER`.
+const FOWNER: u32 = 3;
+/// `CAP_SYS_ADMIN`.
+const SYS_ADMIN: u32 = 21;
+
+/// The capabilities that a process has in this one's user namespace, a bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities(u64);
+
+impl Capabilities {
+    /// Passes every mode.
+    pub fn overrides_modes(self) -> bool {
+        self.0 & 1 << DAC_OVERRIDE != 0
+    }
+
+    /// Counts as the owner of everything.
+    pub fn owns_all(self) -> bool {
+        self.0 & 1 << FOWNER != 0
+    }
+
+    /// Is an administrator.
+    pub fn administers(self) -> bool {
+        self.0 & 1 << SYS_ADMIN != 0
+    }
+}
+
+/// What the process may; nothing for one that this one can't see, or of another user namespace,
+/// where capabilities mean others' things.
+pub fn capabilities(pid: u32) -> Capabilities {
+    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/user"));
+    // Who may not be looked at isn't ours, and has those of the namespace around us.
+    if let (Ok(theirs), Ok(ours)) = (namespace(&pid.to_string()), namespace("self"))
+        && theirs != ours
+    {
+        return Capabilities::default();
+    }
+    let known = status(pid).and_then(|status| parse_capabilities(&status));
+    known.unwrap_or_default()
+}
+
+fn parse_capabilities(status: &str) -> Option<Capabilities> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = u64::from_str_radix(line?.trim(), 16).ok()?;
+    Some(Capabilities(bits))
 }
 
 fn status(pid: u32) -> Option<String> {
@@ -40,5 +89,17 @@ mod tests {
         assert_eq!(parse_umask(status), Some(0o027));
         assert!(parse_groups("Name:\tsh\n").is_empty() && groups(0).is_empty());
         assert_eq!(umask(0), 0o022);
+    }
+
+    #[test]
+    fn capabilities_are_those_in_effect() {
+        let parsed = |line| parse_capabilities(line).unwrap_or_default();
+        let all = parsed("CapPrm:\t0\nCapEff:\t000001ffffffffff\n");
+        assert!(all.overrides_modes() && all.administers());
+        let some = parsed("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000200000\n");
+        assert!(!some.overrides_modes() && some.administers());
+        assert_eq!(parsed("CapEff:\t0\n"), Capabilities::default());
+        assert_eq!(parsed("Name:\tsh\n"), Capabilities::default());
+        assert_eq!(capabilities(0), Capabilities::default());
     }
 }

@@ -26,6 +26,8 @@ pub fn root() -> Who<'static> {
             ..caller()
         },
         admin: true,
+        overrides: true,
+        owns_all: true,
         groups: &no_groups,
     }
 }
@@ -35,6 +37,8 @@ pub fn user() -> Who<'static> {
     Who {
         caller: caller(),
         admin: false,
+        overrides: false,
+        owns_all: false,
         groups: &no_groups,
     }
 }

@@ -23,8 +23,7 @@ pub fn judge(name: &str, value: Option<&str>) -> Verdict {
         // mount(8), fstab and systemd talk to each other with these.
         "defaults" | "auto" | "noauto" | "nouser" | "nousers" | "noowner" | "nogroup"
         | "_netdev" | "comment" | "helper" | "uhelper" | "loop" | "silent" | "loud"
-        | "diratime" | "nodiratime" | "lazytime" | "nolazytime" | "iversion" | "noiversion"
-        | "mand" | "nomand" => Drop,
+        | "lazytime" | "nolazytime" | "iversion" | "noiversion" | "mand" | "nomand" => Drop,
         // The kernel's btrfs: already so here.
         "acl" | "user_xattr" | "barrier" | "datacow" | "datasum" | "noautodefrag" | "nossd"
         | "nossd_spread" | "noflushoncommit" | "noenospc_debug" | "seclabel" => Drop,

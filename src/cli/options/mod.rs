@@ -66,6 +66,8 @@ pub struct Options {
     pub user_subvol_rm_allowed: bool,
     /// `noatime`, `relatime`, `strictatime`.
     pub atime: Atime,
+    /// `nodiratime`: reads of directories don't move it.
+    pub nodiratime: bool,
     /// `allow_other` and `noallow_other`; unset: as root yes, otherwise no.
     pub allow_other: Option<bool>,
     /// `threads=N`: how many threads answer requests.
@@ -149,6 +151,8 @@ impl Options {
             "strictatime" => self.atime = Atime::Strict,
             "nostrictatime" => self.atime = Atime::Relative,
             "noatime" => self.atime = Atime::Never,
+            "diratime" => self.nodiratime = false,
+            "nodiratime" => self.nodiratime = true,
             "allow_other" => self.allow_other = Some(true),
             "noallow_other" => self.allow_other = Some(false),
             "threads" => self.threads = Some(number(name, value, 1..=256)? as usize),

@@ -1,7 +1,7 @@
 //! The mount options for the manual page and `--help`.
 
 /// btrfuse's own options, and those of the kernel's btrfs that mean the same here.
-pub const OWN: [(&str, &str); 16] = [
+pub const OWN: [(&str, &str); 17] = [
     ("ro, rw", "write nothing at all, or write (the default)"),
     (
         "commit=N",
@@ -18,6 +18,10 @@ pub const OWN: [(&str, &str); 16] = [
     (
         "noatime, relatime, strictatime",
         "when a read moves the access time (relatime)",
+    ),
+    (
+        "diratime, nodiratime",
+        "whether a listing moves the directory's (diratime)",
     ),
     (
         "discard, nodiscard",

@@ -84,7 +84,8 @@ impl Filesystem {
             (meta.mode & libc::S_ISVTX != 0, meta.uid)
         };
         let caller = who.caller.uid;
-        let theirs = who.admin || caller == owner || caller == inode.meta.lock().uid;
+        let theirs =
+            who.admin || who.owns_all || caller == owner || caller == inode.meta.lock().uid;
         if sticky && !theirs {
             return Err(Error::NotPermitted("the directory is sticky"));
         }

@@ -105,6 +105,8 @@ fn leave_orphans(image: &Path) {
     let who = Who {
         caller: Caller::default(),
         admin: true,
+        overrides: true,
+        owns_all: true,
         groups: &groups,
     };
     fs.create_subvolume(&who, ROOT, b"sub").unwrap();
