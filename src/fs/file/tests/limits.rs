@@ -319,6 +319,8 @@ fn a_snapshot_without_room_for_what_was_written_is_refused() {
     let who = Who {
         caller: Caller::default(),
         admin: true,
+        overrides: true,
+        owns_all: true,
         groups: &groups,
     };
     let source = fs.snapshot_source(NodeId::ROOT).unwrap();
