@@ -202,7 +202,18 @@ fn immutable_and_append_only_inodes_refuse() {
         assert_eq!(fs.get_flags(file).unwrap(), IMMUTABLE);
         let eperm = libc::EPERM;
         refused(fs.open(file, libc::O_RDWR), eperm);
-        refused(fs.write(file, 0, b"x", WriteFlags::default()), eperm);
+        // A write comes through a descriptor, and this one was opened before: as on the kernel's.
+        fs.write(file, 0, b"C", WriteFlags::default()).unwrap();
+        let cut = SetAttr {
+            size: Some(3),
+            ..SetAttr::default()
+        };
+        refused(fs.setattr(&c, file, &cut), eperm);
+        let by_descriptor = SetAttr {
+            by_descriptor: true,
+            ..cut
+        };
+        fs.setattr(&c, file, &by_descriptor).unwrap();
         refused(fs.unlink(ROOT, b"file"), eperm);
         refused(fs.link(file, ROOT, b"second"), eperm);
         let flags = RenameFlags::default();
