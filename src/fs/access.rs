@@ -29,7 +29,18 @@ pub(in crate::fs) const READ: u32 = 4;
 pub(in crate::fs) const WRITE: u32 = 2;
 pub(in crate::fs) const EXECUTE: u32 = 1;
 
-impl Who<'_> {
+impl<'a> Who<'a> {
+    /// Whom nothing lets but modes and lists.
+    pub fn ordinary(caller: Caller, groups: &'a dyn Fn() -> Vec<u32>) -> Self {
+        Self {
+            caller,
+            admin: false,
+            overrides: false,
+            owns_all: false,
+            groups,
+        }
+    }
+
     /// Whether they may what the owner of the inode may.
     pub(in crate::fs) fn owns(&self, inode: &Inode) -> bool {
         self.admin || self.owns_all || self.caller.uid == inode.meta.lock().uid

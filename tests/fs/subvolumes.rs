@@ -34,13 +34,7 @@ pub fn root() -> Who<'static> {
 
 /// The user of `caller()`, for whom nothing is special here.
 pub fn user() -> Who<'static> {
-    Who {
-        caller: caller(),
-        admin: false,
-        overrides: false,
-        owns_all: false,
-        groups: &no_groups,
-    }
+    Who::ordinary(caller(), &no_groups)
 }
 
 fn node(fs: &Filesystem, dir: NodeId, name: &[u8]) -> NodeId {
