@@ -39,7 +39,7 @@ pub struct Owner {
 impl Owner {
     /// Of a mount that `uid` made.
     pub fn new(uid: u32) -> Self {
-        let by_uid = uid != 0 || !process::capabilities(std::process::id()).administers();
+        let by_uid = uid != 0 || !process::capabilities(std::process::id(), uid).administers();
         Self { uid, by_uid }
     }
 
@@ -75,7 +75,7 @@ impl Question {
         };
         // Now: later the number may be another process's.
         let capabilities = match fs::asks_for_rights(cmd) {
-            true => process::capabilities(req.pid()),
+            true => process::capabilities(req.pid(), req.uid()),
             false => Capabilities::default(),
         };
         Self {

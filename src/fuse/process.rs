@@ -1,6 +1,8 @@
 //! What FUSE requests don't carry of the process that asks: its supplementary groups, its umask, its
 //! capabilities.
 
+use std::path::PathBuf;
+
 /// The groups in `/proc/PID/status`; none for a process that this one can't see.
 pub fn groups(pid: u32) -> Vec<u32> {
     status(pid).map_or_else(Vec::new, |status| parse_groups(&status))
@@ -40,18 +42,24 @@ impl Capabilities {
     }
 }
 
-/// What the process may; nothing for one that this one can't see, or of another user namespace,
-/// where capabilities mean others' things.
-pub fn capabilities(pid: u32) -> Capabilities {
-    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/user"));
-    // Who may not be looked at isn't ours, and has those of the namespace around us.
-    if let (Ok(theirs), Ok(ours)) = (namespace(&pid.to_string()), namespace("self"))
-        && theirs != ours
-    {
+/// What the process may, which asks as `uid` in this one's user namespace; nothing for one that this one
+/// can't see, or of another user namespace, where capabilities mean others' things.
+pub fn capabilities(pid: u32, uid: u32) -> Capabilities {
+    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/user")).ok();
+    if !is_in_ours(namespace(&pid.to_string()), namespace("self"), uid) {
         return Capabilities::default();
     }
     let known = status(pid).and_then(|status| parse_capabilities(&status));
     known.unwrap_or_default()
+}
+
+/// Whether a process is in our user namespace; where it can't be looked at it may be anywhere, and whoever
+/// makes a namespace has all capabilities in it. But root of ours is nobody's in another one.
+fn is_in_ours(theirs: Option<PathBuf>, ours: Option<PathBuf>, uid: u32) -> bool {
+    match (theirs, ours) {
+        (Some(theirs), Some(ours)) => theirs == ours,
+        _ => uid == 0,
+    }
 }
 
 fn parse_capabilities(status: &str) -> Option<Capabilities> {
@@ -100,6 +108,17 @@ mod tests {
         assert!(!some.overrides_modes() && some.administers());
         assert_eq!(parsed("CapEff:\t0\n"), Capabilities::default());
         assert_eq!(parsed("Name:\tsh\n"), Capabilities::default());
-        assert_eq!(capabilities(0), Capabilities::default());
+        assert_eq!(capabilities(0, 0), Capabilities::default());
+    }
+
+    #[test]
+    fn nobody_becomes_an_administrator_by_a_namespace_of_their_own() {
+        let [ours, other] = ["user:[1]", "user:[2]"].map(|it| Some(PathBuf::from(it)));
+        for uid in [0, 1000] {
+            assert!(is_in_ours(ours.clone(), ours.clone(), uid));
+            assert!(!is_in_ours(other.clone(), ours.clone(), uid));
+            // A stranger's process can't be looked at by a user's daemon.
+            assert_eq!(is_in_ours(None, ours.clone(), uid), uid == 0);
+        }
     }
 }
