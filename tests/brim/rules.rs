@@ -170,6 +170,9 @@ fn what_was_written_into_scattered_space_is_kept() {
     btrfs_check(image.path());
 }
 
+/// How many share everything: with one of them the last room was enough for all names.
+const SNAPSHOTS: usize = 4;
+
 /// Removing what a snapshot shares takes space, until there is none. The snapshot could not be deleted
 /// then either; and right after its deletion, before it had been dropped, rm was refused again.
 #[test]
@@ -183,24 +186,31 @@ fn a_snapshot_can_be_deleted_on_a_full_filesystem_and_rm_works_at_once() {
         for (number, path) in (0..).zip(&files) {
             write(path, number, 1500).expect("room");
         }
-        let place = mount.path().join("snapshot");
+        let places: Vec<_> = (0..SNAPSHOTS)
+            .map(|number| mount.path().join(format!("snapshot-{number}")))
+            .collect();
         let subvolume = |verb: &str, places: &[&Path]| {
             let mut command = Command::new(btrfuse_binary());
             run(command.args(["subvolume", verb]).args(places));
         };
-        subvolume("snapshot", &[mount.path(), &place]);
+        for place in &places {
+            subvolume("snapshot", &[mount.path(), place]);
+        }
         fill_with_links(&mount);
         shuffle(&mut files, &mut Rng::new(2));
-        // In the snapshot too: whatever can be used up is.
+        // In the snapshots too: whatever can be used up is.
         let mut refusals = 0;
         while refusals < 8 {
             let path = files.pop().expect("more than can be removed");
-            let inside = place.join(path.file_name().expect("a file"));
-            for path in [&path, &inside] {
-                refusals += u32::from(refused("rm", rustix::fs::unlink(path)));
+            let name = path.file_name().expect("a file");
+            let inside = places.iter().map(|place| place.join(name));
+            for path in inside.chain([path.clone()]) {
+                refusals += u32::from(refused("rm", rustix::fs::unlink(&path)));
             }
         }
-        subvolume("delete", &[&place]);
+        for place in &places {
+            subvolume("delete", &[place]);
+        }
         for path in &files {
             rm(path);
         }
