@@ -436,7 +436,7 @@ fn old_and_skinny_metadata_items_go_both_ways_together() {
     both_ways(&image, Judge::strict(), 44, 300);
     // Some of the old leaves, too, are copied by us.
     let mount = BtrfuseMount::read_write(image.path());
-    for number in (0..MANY).step_by(MANY as usize / 80) {
+    for number in (0..MANY).step_by(MANY / 80) {
         let name = mount.path().join("many").join(many_name(number));
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(name, mode).expect("there");
