@@ -1,5 +1,5 @@
 //! What a commit may allocate for its own trees: nobody has reserved anything for the extents whose changes
-//! wait for it. docs/allocation.md says why these are enough.
+//! wait for it. docs/allocation.md says why these are enough, and where that is only likely.
 
 use super::reserve::FREED_WHEN_FULL;
 use super::state::{METADATA, State};

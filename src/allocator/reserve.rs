@@ -3,6 +3,9 @@
 //! Owns: what is promised to whom. Invariant: what is promised to metadata, with the global
 //! reserve on top, fits into free metadata bytes plus chunks that can really still be made; so
 //! a transaction that reserved never fails for space.
+//! The exception is the very end of what somebody else has filled: there the first removal after a commit
+//! counts on what commits are likely to take ([`super::estimate`]). Were that too little, the commit would
+//! abort, and the last one stand.
 //!
 //! What the commit's own trees may still need is kept from everybody: nobody has reserved anything
 //! for the extents whose changes wait for it. Operations that free space ([`Steal::Yes`]) get the
@@ -26,10 +29,10 @@ const UPDATED_ITEM_NODES: u64 = 2;
 const STEAL_LEAST_NODES: u64 = 40;
 /// Above this a filesystem has room enough for any number of removals between two commits.
 const STEAL_MOST_BYTES: u64 = 16 << 20;
-/// Right after a commit one removal, alone, leaves so many nodes beside the copies: more than
+/// Right after a commit one removal, alone, leaves so many nodes beside what the commit copies: more than
 /// [`LAST_NODES`] and what it takes itself in a subvolume that a snapshot shares.
 const ALONE_NODES: u64 = 48;
-/// Right after a commit dropping a subvolume leaves so many nodes beside the copies.
+/// Right after a commit dropping a subvolume leaves so many nodes beside what the commit copies.
 const LAST_NODES: u64 = 8;
 
 /// Extents that an operation may free after one reservation on a full filesystem: the commit finds

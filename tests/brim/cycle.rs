@@ -14,10 +14,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How long the kernel removes names from a full image, mostly; and from time to time.
-const KERNEL_REMOVES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(60)];
-/// Names of each folder that it removes in any case.
-const KERNEL_REMOVES_LEAST: usize = 20;
+/// Names of each folder that the kernel removes from a full image in any case, and how long it goes on.
+const KERNEL_REMOVES_LEAST: usize = 150;
+const KERNEL_REMOVES: Duration = Duration::from_secs(3);
 
 /// What was seen over all images.
 #[derive(Default)]
@@ -363,11 +362,11 @@ impl Stage<'_> {
             run(command.args(["subvolume", "sync"]).arg(kernel.path()));
         }
         // Not always to the end: on a full filesystem the kernel commits for each name that it removes.
-        let long = KERNEL_REMOVES[usize::from(self.rng.one_in(8))];
-        let end = Instant::now() + long;
+        let to_the_end = self.rng.one_in(8);
+        let end = Instant::now() + KERNEL_REMOVES;
         for folder in &mut folders {
             for removed in 0..folder.len() {
-                if removed >= KERNEL_REMOVES_LEAST && Instant::now() > end {
+                if !to_the_end && removed >= KERNEL_REMOVES_LEAST && Instant::now() > end {
                     break;
                 }
                 folder
